@@ -1,0 +1,244 @@
+"""The wiring: settings → sink → delivery → Faust app with its transport, agent, pages and timers. No logic of its own.
+
+Not named `app.py`: Faust's `-A streams` looks for the attribute `app` of the package and would find the module.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import faust
+import mode.loop
+from faust.app.base import BootStrategy
+from faust.types import TP
+
+from streams.consumer import ConsumerOptions, WatermarkTransport
+from streams.delivery import Delivery
+from streams.errors import ConfigurationError
+from streams.kafka_security import aiokafka_security_options
+from streams.logs import logging_config
+from streams.metrics import Metrics
+from streams.monitor import CountingMonitor
+from streams.preflight import check_kafka, check_web_port, matching_topics
+from streams.record import Record
+from streams.settings import Settings, load_settings
+from streams.sinks import Sink, make_sink
+from streams.stats import Stats
+from streams.status import END_OFFSETS_INTERVAL_SECONDS, Status
+from streams.web import add_pages
+from streams.worker import StreamsWorker, refuse
+
+logger = logging.getLogger(__name__)
+
+AGENT_CONCURRENCY = 16
+"""Actors of the agent. Each begins many writes, so this is not the number of writes in flight; 16 actors share the cost
+of an event loop pass between as many events (docs/performance.md)."""
+REBALANCE_TIMEOUT_SECONDS = 60.0
+REQUEST_TIMEOUT_SECONDS = 60.0
+MAX_POLL_RECORDS = 1000
+TOPIC_REFRESH_SECONDS = 60.0
+
+
+class ConsumerOnly(BootStrategy):  # type: ignore[misc]  # untyped base
+    """Streams only reads from Kafka: no producer is started, so none needs an ACL."""
+
+    enable_kafka_producer = False
+
+
+class StreamsApp(faust.App):  # type: ignore[misc]  # untyped base
+    """The Faust app, together with the parts that it is made of."""
+
+    BootStrategy = ConsumerOnly
+    mundane_level = "debug"
+
+    def __init__(self, settings: Settings, sink: Sink, **options: Any) -> None:
+        self.settings = settings
+        self.stats = Stats()
+        self.security = aiokafka_security_options(settings)
+        self.delivery = Delivery(
+            sink,
+            self.stats,
+            max_in_flight=settings.max_in_flight,
+            retry_base_seconds=settings.retry_base_seconds,
+            retry_max_seconds=settings.retry_max_seconds,
+            dead_letters=settings.on_reject == "dead-letter",
+            hold_partition=self._hold_partition,
+        )
+        self.status = Status(self.stats, self.delivery)
+        super().__init__(settings.consumer_group, **options)
+
+    async def preflight(self) -> None:
+        """Raises ConfigurationError when consuming cannot work; learns the topics that a pattern means."""
+        if self.settings.web_enabled:
+            check_web_port(self.settings)
+        self.channel.topics = await check_kafka(self.settings, self.security)
+
+    @property
+    def drained(self) -> bool:
+        """Whether everything that was in flight at the last stop or rebalance was written and committed."""
+        return self.status.consumer is None or self.status.consumer.drained
+
+    async def on_start(self) -> None:
+        """Open the sink before any event can arrive."""
+        await self.delivery.sink.start()
+        self.status.consumer = self.consumer
+        await super().on_start()
+
+    async def on_shutdown(self) -> None:
+        """Close the sink once nothing writes any more."""
+        await super().on_shutdown()
+        await self.delivery.abandon()
+        await self.delivery.sink.close()
+
+    async def drain(self, timeout_seconds: float) -> bool:
+        """Wait for the writes in flight; in a rebalance those that only fail are not waited for."""
+        return await self.delivery.wait_idle(timeout_seconds, even_if_failing=self.should_stop)
+
+    def _hold_partition(self, record: Record) -> None:
+        self.consumer.hold(TP(record.topic, record.partition))
+
+
+def create_app(settings: Settings | None = None, sink: Sink | None = None) -> StreamsApp:
+    """Build the app from the environment (or from what is given).
+
+    Raises:
+        ConfigurationError: the settings are wrong; the message lists every mistake.
+    """
+    settings = settings or load_settings()
+    if settings.uvloop:
+        mode.loop.use("uvloop")
+    app = StreamsApp(settings, sink or make_sink(settings), **_faust_options(settings))
+    app.transport = WatermarkTransport(app.conf.broker_consumer, app, _consumer_options(app))
+    _add_agent(app)
+    _add_tasks(app)
+    add_pages(app, app.status, Metrics(app.status))
+    return app
+
+
+def _faust_options(settings: Settings) -> dict[str, Any]:
+    """Faust's settings, all of them ours: `env={}` keeps variables such as Kubernetes' `WEB_PORT=tcp://…` out."""
+    return {
+        "env": {},
+        "autodiscover": False,
+        "broker": [f"kafka://{server.strip()}" for server in settings.kafka_bootstrap_servers.split(",")],
+        "broker_client_id": settings.kafka_client_id,
+        "broker_commit_interval": settings.commit_interval_seconds,
+        "broker_commit_livelock_soft_timeout": 86_400.0,
+        "broker_heartbeat_interval": settings.kafka_session_timeout_seconds / 15,
+        "broker_max_poll_records": MAX_POLL_RECORDS,
+        "broker_rebalance_timeout": REBALANCE_TIMEOUT_SECONDS,
+        "broker_request_timeout": max(REQUEST_TIMEOUT_SECONDS, settings.kafka_session_timeout_seconds),
+        "broker_session_timeout": settings.kafka_session_timeout_seconds,
+        "consumer_group_instance_id": settings.kafka_group_instance_id,
+        "consumer_auto_offset_reset": "earliest",
+        "datadir": settings.data_dir or Path(tempfile.gettempdir()) / "streams",
+        "logging_config": logging_config(settings.log_format, settings.log_level),
+        "store": "memory://",
+        "stream_buffer_maxsize": _max_buffered_events(settings) + AGENT_CONCURRENCY,
+        "stream_processing_timeout": 86_400.0,
+        "stream_wait_empty": True,
+        "table_standby_replicas": 0,
+        "topic_allow_declare": False,
+        "topic_disable_leader": True,
+        "version": 1,
+        "web_bind": settings.web_bind,
+        "web_enabled": settings.web_enabled,
+        "web_host": settings.web_bind,
+        "web_port": settings.web_port,
+        "web_router_enabled": False,
+        "web_tables_enabled": False,
+        "worker_redirect_stdouts": False,
+        "Monitor": CountingMonitor,
+        "Worker": StreamsWorker,
+    }
+
+
+def _max_buffered_events(settings: Settings) -> int:
+    """Events in memory, those in flight among them: enough to keep all places busy while the next fetch is on its way."""
+    return 2 * settings.max_in_flight + MAX_POLL_RECORDS
+
+
+def _consumer_options(app: StreamsApp) -> ConsumerOptions:
+    settings = app.settings
+    return ConsumerOptions(
+        aiokafka=app.security
+        | {"bootstrap_servers": settings.kafka_bootstrap_servers, "client_rack": settings.kafka_client_rack},
+        max_buffered_events=_max_buffered_events(settings),
+        max_buffered_bytes=settings.max_in_flight_bytes,
+        fetch_max_bytes=settings.kafka_fetch_max_bytes,
+        drain_timeout_seconds=settings.drain_timeout_seconds,
+        rebalance_drain_timeout_seconds=min(settings.drain_timeout_seconds, REBALANCE_TIMEOUT_SECONDS / 2),
+        drain=app.drain,
+        abandon=app.delivery.abandon,
+        lost_to_retention=lambda topic, count: app.stats.lost_to_retention.update({topic: count}),
+        fatal=refuse,
+    )
+
+
+def _add_agent(app: StreamsApp) -> None:
+    app.channel = app.topic(*app.settings.topic_names, key_serializer="raw", value_serializer="raw")
+
+    @app.agent(app.channel, name="archive", concurrency=AGENT_CONCURRENCY)
+    async def archive(stream: Any) -> None:
+        """Begin the write of each event; acknowledge it when it is durable, and not before."""
+        stream = stream.noack()
+        async for event in stream.events():
+            await app.delivery.start(event.value, partial(stream.ack, event))
+
+
+def _add_tasks(app: StreamsApp) -> None:
+    settings, status = app.settings, app.status
+
+    @app.on_partitions_assigned.connect
+    async def note_assignment(sender: Any, assigned: set[TP], **kwargs: Any) -> None:
+        status.assigned = True
+        app.stats.rebalances += 1
+        logger.info("assigned: %s", ", ".join(f"{tp.topic}/{tp.partition}" for tp in sorted(assigned)) or "nothing")
+
+    _every(app, 1.0, lambda: _tick(status))
+    _every(app, END_OFFSETS_INTERVAL_SECONDS, status.refresh_end_offsets)
+    if settings.summary_interval_seconds:
+        _every(app, settings.summary_interval_seconds, lambda: _log_summary(status))
+    if settings.topic_pattern:
+        _every(app, TOPIC_REFRESH_SECONDS, lambda: _subscribe_to_new_topics(app))
+
+
+def _every(app: StreamsApp, interval_seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    @app.task
+    async def repeat() -> None:
+        while not app.should_stop:
+            await work()
+            await app.sleep(interval_seconds)
+
+
+async def _tick(status: Status) -> None:
+    status.tick(monotonic())
+
+
+async def _log_summary(status: Status) -> None:
+    logger.info("%s", status.summary())
+
+
+async def _subscribe_to_new_topics(app: StreamsApp) -> None:
+    """A pattern also means topics that are made later; Faust itself only knows fixed names."""
+    pattern = app.settings.topic_pattern
+    assert pattern is not None
+    try:
+        names = await asyncio.wait_for(app.consumer.topic_names(), REQUEST_TIMEOUT_SECONDS)
+    except TimeoutError:
+        return
+    new = [name for name in matching_topics(pattern, names) if name not in app.channel.topics]
+    if new:
+        logger.info("new topics match %s: %s", pattern.pattern, ", ".join(new))
+        app.channel.topics.extend(new)
+        app.topics.subscribe_again()
+
+
+__all__ = ["ConfigurationError", "StreamsApp", "create_app"]

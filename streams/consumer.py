@@ -1,0 +1,613 @@
+"""Faust's Kafka consumer, with the bookkeeping that loses nothing above concurrency 1.
+
+Between Kafka and the agents: fetched records become events in the agents' queue, bounded in number and bytes;
+acknowledged events move a low watermark for each partition; commits carry that watermark. `docs/delivery-guarantee.md`
+lists what stock Faust does at each of these points. Only private methods that `tests/unit/test_faust_contract.py`
+knows are overridden, and the versions of Faust, mode and aiokafka are pinned.
+
+The rule that every method here keeps: *a record that aiokafka has handed out is either counted in the watermark's
+table before anything later of its partition is, or its partition is sought back before more is taken.*
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, ClassVar
+
+import aiokafka
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.errors import (
+    ConsumerStoppedError,
+    GroupAuthorizationFailedError,
+    IllegalStateError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+    TopicAuthorizationFailedError,
+)
+from aiokafka.structs import OffsetAndMetadata
+from faust.transport.conductor import Conductor as FaustConductor
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Transport, server_list
+from faust.transport.drivers.aiokafka import Consumer as AIOKafkaConsumer
+from faust.types import TP
+from faust.types.tuples import ConsumerMessage
+from mode import Service
+from mode.utils.futures import notify
+
+from streams.errors import ConfigurationError
+from streams.record import Record
+from streams.watermark import PartitionWatermark
+
+logger = logging.getLogger(__name__)
+
+YIELD_EVERY_EVENTS = 100
+"""Events put into the agents' queue before the event loop gets its turn."""
+RECORD_OVERHEAD_BYTES = 1_000
+"""What an event costs in memory besides its key, value and headers (measured: Record, Message, Event, table entry)."""
+MIN_FETCH_BYTES = 64 * 1024
+NEVER_POLL_MS = 2**31 - 1
+"""aiokafka leaves the group for good when nothing was polled for this long; an outage of S3 must not do that."""
+COMMIT_TIMEOUT_SECONDS = 5.0
+AGENT_START_TIMEOUT_SECONDS = 2.0
+GROUP_CHECK_SECONDS = 1.0
+SHARE_OF_TIMEOUT_FOR_WRITES = 0.75
+"""What a drain gives to the writes in flight; the rest is for the commit and for leaving the group."""
+
+
+@dataclass(slots=True)
+class ConsumerOptions:
+    """What the consumer needs from the settings; durations in seconds."""
+
+    aiokafka: dict[str, Any]
+    """Connection and security options for `AIOKafkaConsumer`."""
+    max_buffered_events: int
+    max_buffered_bytes: int
+    fetch_max_bytes: int
+    drain_timeout_seconds: float
+    rebalance_drain_timeout_seconds: float
+    drain: Callable[[float], Awaitable[bool]]
+    """Waits until no write is in flight; false when the time was up."""
+    abandon: Callable[[], Awaitable[int]]
+    """Cancels the writes in flight; how many there were."""
+    lost_to_retention: Callable[[str, int], None]
+    fatal: Callable[[ConfigurationError], None]
+    """Ends the process with a message."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """Records as aiokafka handed them out, and the position of each partition behind them."""
+
+    records: dict[Any, list[Any]]
+    positions: dict[Any, int]
+
+
+class WatermarkConsumerThread(AIOKafkaConsumerThread):
+    """The thread that talks to Kafka: fetches into `handover`, seeks, commits.
+
+    Fetching and seeking are both atomic on this thread's loop: a batch is in `handover` before anything else can run,
+    and a seek empties `handover` in the same step, so what is in there always follows on from the last seek.
+    """
+
+    consumer: WatermarkConsumer
+    mundane_level = "debug"
+
+    def __init__(self, consumer: WatermarkConsumer, **kwargs: Any) -> None:
+        self.handover: deque[Batch] = deque()
+        super().__init__(consumer, **kwargs)
+
+    def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
+        conf = self.app.conf
+        self._assignor = RoundRobinPartitionAssignor
+        options: dict[str, Any] = {
+            "client_id": conf.broker_client_id,
+            "group_id": conf.id,
+            "group_instance_id": conf.consumer_group_instance_id,
+            "bootstrap_servers": server_list(transport.url, transport.default_port),
+            "partition_assignment_strategy": [RoundRobinPartitionAssignor],
+            "enable_auto_commit": False,
+            "auto_offset_reset": "none",  # every partition is sought; one that left its range is our business
+            "isolation_level": "read_committed",
+            "max_poll_records": conf.broker_max_poll_records,
+            "max_poll_interval_ms": NEVER_POLL_MS,
+            "max_partition_fetch_bytes": self.consumer.options.fetch_max_bytes,
+            "request_timeout_ms": int(conf.broker_request_timeout * 1000),
+            "session_timeout_ms": int(conf.broker_session_timeout * 1000),
+            "rebalance_timeout_ms": int(conf.broker_rebalance_timeout * 1000),
+            "heartbeat_interval_ms": int(conf.broker_heartbeat_interval * 1000),
+            "metadata_max_age_ms": conf.consumer_metadata_max_age_ms,
+        }
+        return aiokafka.AIOKafkaConsumer(**options | self.consumer.options.aiokafka)
+
+    async def _fetch_records(
+        self,
+        consumer: aiokafka.AIOKafkaConsumer,
+        active_partitions: set[TP],
+        timeout: float | None = None,  # noqa: ASYNC109 - Faust's signature
+        max_records: int | None = None,
+    ) -> dict[Any, list[Any]]:
+        """Fetch once and leave the batch in `handover`: a cancelled caller must not lose it."""
+        assignment = _assignment(consumer)
+        try:
+            records = await super()._fetch_records(
+                consumer, active_partitions, timeout=timeout, max_records=max_records
+            )
+        except OffsetOutOfRangeError as error:
+            await self._return_to_range(consumer, assignment, error)
+            return {}
+        except NoOffsetForPartitionError:
+            return {}  # a new assignment: its partitions are sought before flow is on again
+        assignment = _assignment(consumer)
+        if assignment is not None:
+            positions = {tp: assignment.state_value(tp)._position for tp in assignment.tps}
+            known = {tp: position for tp, position in positions.items() if position is not None}
+            self.handover.append(Batch(records, known))
+        return {}
+
+    async def _return_to_range(
+        self, consumer: aiokafka.AIOKafkaConsumer, assignment: Any, error: OffsetOutOfRangeError
+    ) -> None:
+        """Retention has overtaken the position: say what is gone, go on with what is left.
+
+        Raises:
+            OffsetOutOfRangeError: the position lies behind the end, so the topic was truncated or made anew; a restart
+                begins from what is there.
+        """
+        offsets: dict[Any, int] = error.args[0]
+        beginnings = await consumer.beginning_offsets(list(offsets))
+        if _assignment(consumer) is not assignment:
+            return
+        for tp, offset in offsets.items():
+            if offset > beginnings[tp]:
+                raise error
+            self.consumer.report_lost_to_retention(tp, offset, beginnings[tp])
+            consumer.seek(tp, beginnings[tp])
+
+    async def check_group(self) -> None:
+        """Raise what the group's coordinator has against this member (aiokafka keeps it until it is asked)."""
+
+        async def check(consumer: aiokafka.AIOKafkaConsumer) -> None:
+            consumer._coordinator.check_errors()
+
+        await self.call_thread(check, self._ensure_consumer())
+
+    async def seek_to_committed(self) -> dict[TP, tuple[int | None, int]]:
+        """Put every assigned partition to its committed offset, or to its beginning where there is none.
+
+        Returns, for each, the committed offset and the position that was sought.
+        """
+        offsets: dict[TP, tuple[int | None, int]]
+        offsets = await self.call_thread(self._seek_to_committed, self._ensure_consumer())
+        return offsets
+
+    async def _seek_to_committed(self, consumer: aiokafka.AIOKafkaConsumer) -> dict[TP, tuple[int | None, int]]:
+        partitions = list(consumer.assignment())
+        committed = await asyncio.gather(*(consumer.committed(tp) for tp in partitions))
+        beginnings = await consumer.beginning_offsets(partitions) if partitions else {}
+        ends = await consumer.end_offsets(partitions) if partitions else {}
+        offsets = {}
+        for tp, offset in zip(partitions, committed, strict=True):  # no await from here on: nothing else can run
+            beginning = beginnings[tp]
+            if offset is not None and offset < beginning:
+                self.consumer.report_lost_to_retention(tp, offset, beginning)
+            elif offset is not None and offset > ends[tp]:
+                self.consumer.report_truncated(tp, offset, ends[tp])
+                offset = None
+            position = beginning if offset is None else max(offset, beginning)
+            consumer.seek(tp, position)
+            offsets[TP(tp.topic, tp.partition)] = (offset, position)
+        self.handover.clear()
+        return offsets
+
+    async def seek_back(self, offsets: Mapping[TP, int]) -> None:
+        """Take partitions back to records that were handed out but not delivered."""
+
+        async def seek(consumer: aiokafka.AIOKafkaConsumer) -> None:
+            for tp, offset in offsets.items():
+                consumer.seek(aiokafka.TopicPartition(tp.topic, tp.partition), offset)
+
+        await self.call_thread(seek, self._ensure_consumer())
+
+    async def topic_names(self) -> set[str]:
+        """The topics that this user may see."""
+        names: set[str] = await self.call_thread(self._ensure_consumer().topics)
+        return names
+
+    def limit_fetch_bytes(self, per_partition_bytes: int) -> None:
+        """Set the size of the next fetches (bytes per partition; Kafka sends at least one batch, KIP-74)."""
+        self._ensure_consumer()._fetcher._max_partition_fetch_bytes = per_partition_bytes
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit; a refusal is logged and tried again with the next commit, it never ends the worker."""
+        consumer = self._ensure_consumer()
+        assigned = consumer.assignment()
+        payload = {
+            aiokafka.TopicPartition(tp.topic, tp.partition): OffsetAndMetadata(offset, "")
+            for tp, offset in offsets.items()
+            if tp in assigned
+        }
+        try:
+            await consumer.commit(payload)
+        except (KafkaError, IllegalStateError) as error:
+            logger.warning("commit refused (%s); the offsets go with the next one, or the events come again", error)
+            return False
+        return True
+
+
+def _assignment(consumer: aiokafka.AIOKafkaConsumer) -> Any:
+    subscription = consumer._subscription.subscription
+    return subscription and subscription.assignment
+
+
+class WatermarkConsumer(AIOKafkaConsumer):
+    """Consumer whose committed offsets never pass an event that is not durable."""
+
+    _thread: WatermarkConsumerThread
+    mundane_level = "debug"
+    consumer_stopped_errors: ClassVar[tuple[type[BaseException], ...]] = (ConsumerStoppedError,)
+
+    def __init__(self, transport: WatermarkTransport, *args: Any, **kwargs: Any) -> None:
+        self.options = transport.options
+        self.watermarks: dict[TP, PartitionWatermark] = {}
+        self.buffered_bytes = 0
+        self.buffered_events = 0
+        self.held: set[TP] = set()
+        self.drained = True
+        """Whether the last drain wrote and committed everything that was in flight."""
+        self.rebalancing_since: float | None = None
+        self.last_acknowledged = monotonic()
+        self._room = asyncio.Event()
+        self._commit_lock = asyncio.Lock()
+        self._stop_drained = False
+        self._flow = 0
+        super().__init__(transport, *args, **kwargs)
+
+    def _new_consumer_thread(self) -> WatermarkConsumerThread:
+        return WatermarkConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def topic_names(self) -> set[str]:
+        """The topics that this user may see now."""
+        return await self._thread.topic_names()
+
+    async def subscribe(self, topics: Iterable[str]) -> None:
+        """Join the group, unless an agent acknowledges by itself: the watermark would never see those events."""
+        await self._refuse_auto_ack()
+        await super().subscribe(topics)
+
+    async def _refuse_auto_ack(self) -> None:
+        deadline = monotonic() + AGENT_START_TIMEOUT_SECONDS
+        while names := _auto_acknowledging(self.app):
+            if monotonic() > deadline:
+                self.options.fatal(
+                    ConfigurationError(
+                        f"the agents {', '.join(names)} acknowledge events by themselves, before they are durable. "
+                        "Iterate over stream.noack() and await stream.ack(event) once the event is."
+                    )
+                )
+            await asyncio.sleep(0.05)
+
+    @Service.task
+    async def _watch_group(self) -> None:
+        """Say why a member cannot join its group, which would otherwise wait in silence."""
+        while not self.should_stop:
+            await self.sleep(GROUP_CHECK_SECONDS)
+            try:
+                await self._thread.check_group()
+            except GroupAuthorizationFailedError:
+                self.options.fatal(
+                    ConfigurationError(
+                        f"this user may not use the consumer group {self.app.conf.id} (STREAMS_CONSUMER_GROUP). "
+                        "Add an ACL that allows READ on the group."
+                    )
+                )
+            except KafkaError as error:
+                logger.warning("the consumer group has a problem: %s: %s", type(error).__name__, error)
+
+    # --- taking events in -------------------------------------------------------------------------------------
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        """Move fetched records into the agents' queue for as long as flow is on (called by Faust's Fetcher)."""
+        try:
+            while not (self.should_stop or fetcher.should_stop):
+                if self.flow_active:
+                    await self._take_batch()
+                else:
+                    await self.wait(self.can_resume_flow)
+        except TopicAuthorizationFailedError as error:
+            self.options.fatal(
+                ConfigurationError(
+                    f"this user may not read the topic {error.args[0]} (STREAMS_TOPICS). "
+                    "Add an ACL that allows READ on it."
+                )
+            )
+        except self.consumer_stopped_errors:
+            if not self.app.should_stop:
+                raise
+
+    async def _take_batch(self) -> None:
+        flow = self._flow
+        active = self._get_active_partitions() - self.held
+        if not active:
+            await self.sleep(0.1)
+            return
+        if not self._thread.handover:
+            await self._thread.getmany(active, timeout=1.0)
+        while self._thread.handover and flow == self._flow:
+            await self._deliver(self._thread.handover.popleft(), flow)
+
+    async def _deliver(self, batch: Batch, flow: int) -> None:
+        """Put a batch into the agents' queue; stops when flow stops (a seek follows before it is on again)."""
+        since_yield = 0
+        for tp, records in batch.records.items():
+            partition = TP(tp.topic, tp.partition)
+            watermark = self.watermarks[partition]
+            deliver = self._deliverer(partition, watermark)
+            for record in records:
+                if self._is_full:
+                    await self._wait_for_room(flow)
+                if flow != self._flow:
+                    return
+                if partition in self.held:
+                    await self._thread.seek_back({partition: record.offset})
+                    break
+                deliver(record)
+                since_yield += 1
+                if since_yield >= YIELD_EVERY_EVENTS:
+                    since_yield = 0
+                    await asyncio.sleep(0)
+        self._advance(batch.positions, flow)
+
+    def _deliverer(self, partition: TP, watermark: PartitionWatermark) -> Callable[[Any], None]:
+        """The way of one event into the queue of the agent that reads `partition`."""
+        app, generation = self.app, watermark.generation
+        (channel,) = app.topics._tp_index[partition]
+        put = channel.queue.put_nowait
+        topic, number = partition
+
+        def deliver(fetched: Any) -> None:
+            key, value, headers = fetched.key, fetched.value, fetched.headers
+            size_bytes = RECORD_OVERHEAD_BYTES + (len(key) if key else 0) + (len(value) if value else 0)
+            if headers:
+                size_bytes += sum(len(name) + (len(content) if content else 0) for name, content in headers)
+            offset, timestamp = fetched.offset, fetched.timestamp
+            record = Record(
+                topic,
+                number,
+                offset,
+                timestamp if timestamp is not None and timestamp >= 0 else None,
+                fetched.timestamp_type,
+                key,
+                value,
+                headers,
+            )
+            message = ConsumerMessage(
+                topic,
+                number,
+                offset,
+                (timestamp or 0) / 1000,
+                fetched.timestamp_type,
+                None,
+                key,
+                value,
+                None,
+                tp=partition,
+                generation_id=generation,
+            )
+            message.refcount = 1
+            message.tracked = True  # the watermark tracks it; Faust's own set of weak references is not needed
+            watermark.delivered(offset, size_bytes)
+            self.buffered_bytes += size_bytes
+            self.buffered_events += 1
+            put(app.create_event(key, record, None, message))
+
+        return deliver
+
+    def _advance(self, positions: Mapping[Any, int], flow: int) -> None:
+        """Take over positions that moved past control records; everything before them has been delivered."""
+        if flow != self._flow:
+            return
+        for tp, position in positions.items():
+            watermark = self.watermarks.get(TP(tp.topic, tp.partition))
+            if watermark is not None and tp not in self.held:
+                watermark.advance(position)
+
+    @property
+    def _is_full(self) -> bool:
+        options = self.options
+        return (
+            self.buffered_events >= options.max_buffered_events or self.buffered_bytes >= options.max_buffered_bytes
+        )
+
+    async def _wait_for_room(self, flow: int) -> None:
+        while self._is_full and flow == self._flow and not self.should_stop:
+            self._room.clear()
+            await self._room.wait()
+
+    def stop_flow(self) -> None:
+        """Stop taking events in; whatever was fetched and not delivered yet is fetched again after the next seek."""
+        super().stop_flow()
+        self._flow += 1
+        self._room.set()
+
+    def hold(self, partition: TP) -> None:
+        """Stop taking events from a partition until the worker restarts or the partition moves."""
+        self.held.add(partition)
+
+    # --- acknowledging and committing -------------------------------------------------------------------------
+
+    def ack(self, message: Any) -> bool:
+        """Count an event as durable; one of an older generation never moves an offset."""
+        if message.acked:
+            return False
+        message.acked = True
+        watermark = self.watermarks.get(message.tp)
+        if watermark is None or watermark.generation != message.generation_id:
+            return False
+        size_bytes = watermark.durable(message.offset)
+        if size_bytes is None:
+            return False
+        self.buffered_bytes -= size_bytes
+        self.buffered_events -= 1
+        self.last_acknowledged = monotonic()
+        if not self._room.is_set():
+            self._room.set()
+        notify(self._waiting_for_ack)
+        return True
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        return (tp for tp in list(self.watermarks) if topics is None or tp in topics or tp.topic in topics)
+
+    def _new_offset(self, tp: TP) -> int | None:
+        watermark = self.watermarks.get(tp)
+        if watermark is None or watermark.generation != self.app.consumer_generation_id:
+            return None
+        return watermark.committable
+
+    def _should_commit(self, tp: TP, offset: int) -> bool:
+        committed = self._committed_offset[tp]
+        return committed is None or offset > committed
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Gaps in the offsets need no bookkeeping: see `PartitionWatermark`."""
+
+    async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
+        """Commit, and remember only what Kafka has accepted."""
+        async with self._commit_lock:
+            assigned = self.assignment()
+            mine = {tp: offset for tp, offset in offsets.items() if tp in assigned}
+            if not mine or not await self._commit(mine):
+                return False
+            for tp, offset in mine.items():
+                if tp in self.watermarks:
+                    self._committed_offset[tp] = offset
+            self.app.monitor.on_tp_commit(mine)
+            return True
+
+    def committed_offset(self, tp: TP) -> int | None:
+        """The offset of the last commit that Kafka accepted (or answered at the start)."""
+        return self._committed_offset[tp]
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Faust's livelock detection only logs, and counts what this consumer does not keep; `health` judges instead."""
+
+    # --- moving and stopping ----------------------------------------------------------------------------------
+
+    async def perform_seek(self) -> None:
+        """Begin a generation: every assigned partition at its committed offset, with an empty table."""
+        generation = self.app.consumer_generation_id
+        offsets = await self._thread.seek_to_committed()
+        self._forget(list(self.watermarks))
+        for tp, (committed, position) in offsets.items():
+            self.watermarks[tp] = PartitionWatermark(generation, position)
+            self._committed_offset[tp] = committed
+        if offsets:
+            share = self.options.max_buffered_bytes // len(offsets)
+            self._thread.limit_fetch_bytes(max(MIN_FETCH_BYTES, min(self.options.fetch_max_bytes, share)))
+        self.rebalancing_since = None
+
+    def report_lost_to_retention(self, tp: Any, committed: int, beginning: int) -> None:
+        """Say that Kafka has dropped events that this group had not written (called from the consumer's thread)."""
+        count = beginning - committed
+        logger.error(
+            "%s/%s: up to %d events (offsets %d to %d) left Kafka's retention before they were written. "
+            "Raise the topic's retention.ms or retention.bytes, and let the worker keep up",
+            tp.topic,
+            tp.partition,
+            count,
+            committed,
+            beginning - 1,
+        )
+        self.options.lost_to_retention(tp.topic, count)
+
+    def report_truncated(self, tp: Any, committed: int, end: int) -> None:
+        """Say that a partition ends before what was committed (called from the consumer's thread)."""
+        logger.error(
+            "%s/%s: the committed offset %d lies behind the end %d, so the topic was made anew or lost its end. "
+            "Starting from its beginning: objects of the old offsets will be overwritten unless STREAMS_S3_PREFIX changes",
+            tp.topic,
+            tp.partition,
+            committed,
+            end,
+        )
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Finish and commit what is in flight (Faust calls `wait_empty`), then forget the partitions."""
+        self.rebalancing_since = monotonic()
+        try:
+            await super().on_partitions_revoked(revoked)
+        finally:
+            self._forget(revoked)
+
+    def _forget(self, partitions: Iterable[TP]) -> None:
+        for tp in partitions:
+            watermark = self.watermarks.pop(tp, None)
+            self._committed_offset.pop(tp, None)
+            self.held.discard(tp)
+            if watermark is not None:
+                self.buffered_bytes -= watermark.pending_bytes
+                self.buffered_events -= len(watermark.pending)
+        self._room.set()
+
+    async def wait_empty(self) -> None:
+        """Let the writes in flight finish and commit them, in bounded time; the rest will be delivered again."""
+        options = self.options
+        stopping = bool(self.app.should_stop)
+        if stopping and self._stop_drained:
+            return  # Faust asks twice on its way out
+        self._stop_drained = stopping
+        timeout = options.drain_timeout_seconds if stopping else options.rebalance_drain_timeout_seconds
+        deadline = monotonic() + timeout
+        finished = await options.drain(timeout * SHARE_OF_TIMEOUT_FOR_WRITES)
+        if not finished:
+            logger.warning(
+                "%d writes did not finish within %.0f s and were given up; their events will be delivered again",
+                await options.abandon(),
+                timeout * SHARE_OF_TIMEOUT_FOR_WRITES,
+            )
+        committed = await self._commit_within(min(COMMIT_TIMEOUT_SECONDS, max(0.5, deadline - monotonic())))
+        self.drained = finished and committed
+
+    async def _commit_within(self, timeout_seconds: float) -> bool:
+        """Commit what is durable; false when Kafka did not take it in time."""
+        due = dict(self._filter_committable_offsets(self._filter_tps_with_pending_acks()))
+        if not due:
+            return True
+        try:
+            return await asyncio.wait_for(self._commit_offsets(due), timeout_seconds)
+        except TimeoutError:
+            logger.warning("Kafka did not take the last commit within %.1f s; its events come again", timeout_seconds)
+            return False
+
+
+def _auto_acknowledging(app: Any) -> list[str]:
+    return sorted(
+        name
+        for name, agent in app.agents.items()
+        if any(actor.stream.get_active_stream().enable_acks for actor in agent._actors)
+    )
+
+
+class Conductor(FaustConductor):
+    """Faust's map from topics to agents, which here can take in topics that were made while it ran."""
+
+    _resubscribe_sleep_lock_seconds = 1.0
+
+    def subscribe_again(self) -> None:
+        """Subscribe to the topics that the channels name now (a rebalance)."""
+        self._flag_changes()
+
+
+class WatermarkTransport(Transport):
+    """Makes Faust use `WatermarkConsumer`; set it as `app.transport` before the agents are declared."""
+
+    Consumer: ClassVar[type[WatermarkConsumer]] = WatermarkConsumer
+    Conductor: ClassVar[type[Conductor]] = Conductor
+
+    def __init__(self, url: Any, app: Any, options: ConsumerOptions) -> None:
+        self.options = options
+        super().__init__(url, app)

@@ -1,0 +1,224 @@
+"""From an event to a durable object: many writes in flight, retries for as long as it takes, dead letters.
+
+The agent hands each event to `Delivery.start`; when the sink says that it is durable, `acknowledge` is awaited, and
+only then may its offset be committed. Nothing here knows about Faust or about S3.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import TypeVar
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
+
+from streams.errors import RecordRejectedError, SinkRefusedError, SinkUnavailableError
+from streams.limiter import AdaptiveLimit
+from streams.record import Record
+from streams.sinks import Sink
+from streams.stats import Stats
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+Acknowledge = Callable[[], Awaitable[object]]
+HoldPartition = Callable[[Record], None]
+
+CONGESTION_REASONS = frozenset({"throttled", "timeout"})
+REPEAT_ALERT_SECONDS = 60.0
+IDLE_POLL_SECONDS = 0.25
+
+
+class Delivery:
+    """Writes events to the sink, many at a time, each until it is durable.
+
+    A failed write keeps its place among those in flight while it backs off (exponential, full jitter, no last
+    attempt), so an outage takes no new events in, loses none, and ends by itself. An event that can never be written
+    goes to the dead letters; without them (`dead_letters=False`) it stays unacknowledged and stops its partition.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        stats: Stats,
+        *,
+        max_in_flight: int,
+        retry_base_seconds: float,
+        retry_max_seconds: float,
+        dead_letters: bool,
+        hold_partition: HoldPartition,
+    ) -> None:
+        self.sink = sink
+        self.stats = stats
+        self.limit = AdaptiveLimit(max_in_flight)
+        self.in_flight = 0
+        self._dead_letters = dead_letters
+        self._hold_partition = hold_partition
+        self._backoff = wait_random_exponential(multiplier=retry_base_seconds, max=retry_max_seconds)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._queue: deque[asyncio.Future[None]] = deque()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._alerted_at: dict[str, float] = {}
+
+    async def start(self, record: Record, acknowledge: Acknowledge) -> None:
+        """Take an event: wait for a place in flight, begin its write, return while that goes on."""
+        while self.in_flight >= self.limit.limit:
+            place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._queue.append(place)
+            try:
+                await place
+            except asyncio.CancelledError:
+                self._wake()  # the place that was given to this event goes to the next one
+                raise
+        self.in_flight += 1
+        self._idle.clear()
+        task = asyncio.create_task(self._deliver(record, acknowledge))
+        self._tasks.add(task)
+        task.add_done_callback(self._release)
+
+    async def wait_idle(self, timeout_seconds: float, *, even_if_failing: bool = True) -> bool:
+        """Wait until nothing is in flight; whether that came to pass in time.
+
+        With `even_if_failing=False` it gives up as soon as all that is left is being retried: a rebalance should not
+        wait for an outage to end.
+        """
+        deadline = monotonic() + timeout_seconds
+        while self.in_flight:
+            left = deadline - monotonic()
+            if left <= 0 or (not even_if_failing and len(self.stats.waiting) >= self.in_flight):
+                return False
+            try:
+                await asyncio.wait_for(self._idle.wait(), min(left, IDLE_POLL_SECONDS))
+            except TimeoutError:
+                continue
+        return True
+
+    async def abandon(self) -> int:
+        """Cancel every write in flight: its event stays unacknowledged, so Kafka delivers it again; their number."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return len(tasks)
+
+    async def _deliver(self, record: Record, acknowledge: Acknowledge) -> None:
+        began = monotonic()
+        try:
+            sent_bytes = await self.sink.write(record)
+        except Exception as error:
+            await self._deliver_after(error, record, acknowledge, began)
+        else:
+            now = monotonic()
+            self.limit.succeeded(now - began, self.in_flight, now)
+            self.stats.written(record.topic, now - began, sent_bytes)
+            await acknowledge()
+
+    def _release(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self.in_flight -= 1
+        self._wake()
+        if not self.in_flight:
+            self._idle.set()
+        if not task.cancelled() and (error := task.exception()):
+            logger.error("an acknowledgement failed; its event will be delivered again", exc_info=error)
+
+    def _wake(self) -> None:
+        free = self.limit.limit - self.in_flight
+        while self._queue and free > 0:
+            place = self._queue.popleft()
+            if not place.done():
+                place.set_result(None)
+                free -= 1
+
+    async def _deliver_after(self, error: Exception, record: Record, acknowledge: Acknowledge, began: float) -> None:
+        """The rest of an event's way when its first attempt has failed."""
+        try:
+            sent_bytes = await self._until_durable(record, lambda: self.sink.write(record), error)
+        except RecordRejectedError as rejection:
+            await self._reject(rejection, record, acknowledge)
+            return
+        self.stats.written(record.topic, monotonic() - began, sent_bytes)
+        await acknowledge()
+
+    async def _reject(self, rejection: RecordRejectedError, record: Record, acknowledge: Acknowledge) -> None:
+        if not self._dead_letters:
+            self._hold(rejection, record)
+            return
+        try:
+            object_key = await self._until_durable(record, lambda: self.sink.write_dead_letter(record, rejection))
+        except RecordRejectedError as second:  # not even its dead letter can be written: it must stay in Kafka
+            self._hold(second, record)
+            return
+        self.stats.dead_lettered(record.topic, rejection.reason)
+        logger.warning("event %s is in the dead letters at %s: %s", record.position, object_key, rejection)
+        await acknowledge()
+
+    def _hold(self, rejection: RecordRejectedError, record: Record) -> None:
+        self.stats.held(record, rejection)
+        logger.error(
+            "event %s cannot be written, so its partition is held and stays uncommitted from there on: %s. "
+            "Mend the cause (or set STREAMS_ON_REJECT=dead-letter) and restart the worker",
+            record.position,
+            rejection,
+        )
+        self._hold_partition(record)
+
+    async def _until_durable(
+        self, record: Record, attempt: Callable[[], Awaitable[T]], failed: Exception | None = None
+    ) -> T:
+        """Attempt again and again until it succeeds; `failed` counts as a first attempt.
+
+        Raises:
+            RecordRejectedError: no attempt can ever succeed.
+        """
+
+        async def once() -> T:
+            nonlocal failed
+            if failed is not None:
+                error, failed = failed, None
+                raise error
+            began = monotonic()
+            result = await attempt()
+            now = monotonic()
+            self.limit.succeeded(now - began, self.in_flight, now)
+            return result
+
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(_worth_another_attempt),
+            wait=self._backoff,
+            before_sleep=lambda state: self._note_failure(record, state),
+        )
+        try:
+            return await retrying(once)
+        finally:
+            self.stats.no_longer_waiting(record)
+
+    def _note_failure(self, record: Record, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        reason = error.reason if isinstance(error, SinkUnavailableError | SinkRefusedError) else "internal"
+        if reason in CONGESTION_REASONS:
+            self.limit.congested(monotonic())
+        self.stats.retrying(record, reason, str(error), state.attempt_number)
+        self._alert(reason, error, record)
+
+    def _alert(self, reason: str, error: BaseException | None, record: Record) -> None:
+        """Log the first failure of a kind at once, then one line a minute while it lasts."""
+        now = monotonic()
+        if now - self._alerted_at.get(reason, -REPEAT_ALERT_SECONDS) < REPEAT_ALERT_SECONDS:
+            return
+        self._alerted_at[reason] = now
+        if isinstance(error, SinkUnavailableError):
+            logger.warning("the sink is unavailable, retrying (first seen on %s): %s", record.position, error)
+        elif isinstance(error, SinkRefusedError):
+            logger.error("the sink refuses events, holding (first seen on %s): %s", record.position, error)
+        else:
+            logger.error("a write failed unexpectedly, retrying event %s", record.position, exc_info=error)
+
+
+def _worth_another_attempt(error: BaseException) -> bool:
+    return isinstance(error, Exception) and not isinstance(error, RecordRejectedError)

@@ -1,0 +1,159 @@
+"""One JSON document per event: the body for `STREAMS_BODY=envelope`, dead letters and the sidecars of `metadata`.
+
+Pure, deterministic (no clock: a redelivered event gives the same bytes). The value comes last, and a value that is JSON
+is embedded byte for byte, so that it can be cut out of the document again:
+`document[-1 - value_length : -1]`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from streams.record import CREATE_TIME, LOG_APPEND_TIME, Headers, Record
+
+TIMESTAMP_TYPE_NAMES: Final[dict[int | None, str | None]] = {
+    None: None,
+    CREATE_TIME: "create",
+    LOG_APPEND_TIME: "append",
+}
+TIMESTAMP_TYPES: Final = {name: number for number, name in TIMESTAMP_TYPE_NAMES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A rejected event as it was kept: the whole event, why it was rejected, and the key it should have had.
+
+    `original_object_key` is `None` where the event never got a key.
+    """
+
+    record: Record
+    reason: str
+    detail: str
+    original_object_key: str | None
+
+
+def encode_envelope(record: Record) -> bytes:
+    """The event as one JSON document."""
+    return orjson.dumps({**event_document(record), **_value_document(record.value)})
+
+
+def decode_envelope(document: bytes) -> Record:
+    """The event of which `encode_envelope` made this document, byte for byte.
+
+    Raises `ValueError` for anything else.
+    """
+    return _read(document)[0]
+
+
+def encode_dead_letter(record: Record, reason: str, detail: str, original_object_key: str | None = None) -> bytes:
+    """The envelope of the event with `dead_letter` (reason, detail, original object key) in front of the value."""
+    rejection = {
+        "reason": reason,
+        "detail": _encodable(detail),
+        "original_object_key": original_object_key,
+    }
+    return orjson.dumps({**event_document(record), "dead_letter": rejection, **_value_document(record.value)})
+
+
+def decode_dead_letter(document: bytes) -> DeadLetter:
+    """The dead letter of which `encode_dead_letter` made this document. Raises `ValueError` for anything else."""
+    record, fields = _read(document)
+    try:
+        rejection = fields["dead_letter"]
+        return DeadLetter(record, rejection["reason"], rejection["detail"], rejection["original_object_key"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not a dead letter: {error!r}") from error
+
+
+def event_document(record: Record) -> dict[str, Any]:
+    """Everything of the event but its value, as JSON can hold it."""
+    key, key_encoding = _text(record.key)
+    return {
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "timestamp_ms": record.timestamp_ms,
+        "timestamp_type": TIMESTAMP_TYPE_NAMES[record.timestamp_type],
+        "key": key,
+        "key_encoding": key_encoding,
+        "headers": [[name, *_text(value)] for name, value in record.headers],
+    }
+
+
+def read_event_document(fields: dict[str, Any], value: bytes | None) -> Record:
+    """The inverse of `event_document`, with the value that belongs to it. Raises `ValueError` for other documents."""
+    try:
+        headers: Headers = tuple((name, _bytes(text, encoding)) for name, text, encoding in fields["headers"])
+        return Record(
+            topic=fields["topic"],
+            partition=fields["partition"],
+            offset=fields["offset"],
+            timestamp_ms=fields["timestamp_ms"],
+            timestamp_type=TIMESTAMP_TYPES[fields["timestamp_type"]],
+            key=_bytes(fields["key"], fields["key_encoding"]),
+            value=value,
+            headers=headers,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"not a document of an event: {error!r}") from error
+
+
+def _value_document(value: bytes | None) -> dict[str, Any]:
+    if value is not None and _is_json(value):
+        return {"value_encoding": "json", "value_length": len(value), "value": orjson.Fragment(value)}
+    text, encoding = _text(value)
+    return {"value_encoding": encoding, "value_length": len(value or b""), "value": text}
+
+
+def _is_json(value: bytes) -> bool:
+    # Parsed inside a list because that is how deep it will sit in the document: orjson reads 1,024 levels, and a value
+    # that uses them all could be written but never read again. One element: `1,2` is not JSON, but [1,2] is.
+    try:
+        return len(orjson.loads(b"[%b]" % value)) == 1
+    except orjson.JSONDecodeError:
+        return False
+
+
+def _read(document: bytes) -> tuple[Record, dict[str, Any]]:
+    try:
+        fields = orjson.loads(document)
+        if fields["value_encoding"] == "json":
+            value: bytes | None = document[-1 - fields["value_length"] : -1]
+        else:
+            value = _bytes(fields["value"], fields["value_encoding"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"not an envelope: {error!r}") from error
+    return read_event_document(fields, value), fields
+
+
+def _text(raw: bytes | None) -> tuple[str | None, str | None]:
+    """Bytes as JSON text and the name of its encoding: readable where they are UTF-8, base64 otherwise."""
+    if raw is None:
+        return None, None
+    try:
+        return raw.decode(), "utf-8"
+    except UnicodeDecodeError:
+        return base64.b64encode(raw).decode("ascii"), "base64"
+
+
+def _bytes(text: str | None, encoding: str | None) -> bytes | None:
+    if encoding is None:
+        return None
+    if text is None or encoding not in ("utf-8", "base64"):
+        raise ValueError(f"unknown encoding {encoding!r}")
+    if encoding == "utf-8":
+        return text.encode()
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"broken base64: {error}") from error
+
+
+def _encodable(text: str) -> str:
+    # A library's message may hold lone surrogates (bytes it could not decode), which JSON cannot.
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,154 @@
+"""What a raw body cannot say (position, timestamp, key, headers, nulls), as S3 object metadata, and back again.
+
+Pure; sits between `record` and the sinks, and `record_fields_from_metadata` is what makes an exact restore possible.
+S3 takes 2 KB of metadata: past that, key and headers go into a sidecar document, which is written before the object,
+so that an object that exists is complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+from urllib.parse import quote, quote_from_bytes, unquote, unquote_to_bytes
+
+import orjson
+
+from streams.envelope import TIMESTAMP_TYPE_NAMES, TIMESTAMP_TYPES, event_document, read_event_document
+from streams.record import Headers, Record
+
+SIDECAR_SUFFIX: Final = ".kafka.json"
+"""What the sidecar's key adds to the key of its object."""
+
+METADATA_PREFIX: Final = "x-amz-meta-"
+MAX_METADATA_BYTES: Final = 2048
+"""S3 user guide, "User-defined object metadata": 2 KB; counted with the names' prefix here, to be on the safe side."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordFields:
+    """All of an event but its value, as read back from an object; `to_record` adds the value."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int | None
+    timestamp_type: int | None
+    key: bytes | None
+    headers: Headers
+    value_is_null: bool
+
+    def to_record(self, body: bytes) -> Record:
+        """The event whose raw body this is: an empty body is null where the metadata says so."""
+        return Record(
+            self.topic,
+            self.partition,
+            self.offset,
+            self.timestamp_ms,
+            self.timestamp_type,
+            self.key,
+            None if self.value_is_null else body,
+            self.headers,
+        )
+
+
+def object_metadata(record: Record) -> tuple[dict[str, str], bytes | None]:
+    """Metadata by name (without `x-amz-meta-`), and the sidecar document where key and headers would not fit.
+
+    The second is `None` for nearly every event. Values are printable ASCII whatever bytes the event holds.
+    """
+    metadata = _position(record)
+    if nulls := _nulls(record):
+        metadata["kafka-null"] = nulls
+    if not record.key and not record.headers:
+        return metadata, None
+    return _with_key_and_headers(record, metadata)
+
+
+def record_fields_from_metadata(metadata: Mapping[str, str], sidecar: bytes | None = None) -> RecordFields:
+    """What `object_metadata` was told, from what it returned; names in any case, without `x-amz-meta-`.
+
+    Raises `ValueError` when the metadata is not ours, or names a sidecar that was not given.
+    """
+    found = {name.lower(): value for name, value in metadata.items()}
+    nulls = found.get("kafka-null", "").split(",")
+    try:
+        key, headers = _key_and_headers(found, nulls, sidecar)
+        timestamp_ms = found.get("kafka-timestamp-ms")
+        return RecordFields(
+            topic=unquote(found["kafka-topic"], errors="strict"),
+            partition=int(found["kafka-partition"]),
+            offset=int(found["kafka-offset"]),
+            timestamp_ms=None if timestamp_ms is None else int(timestamp_ms),
+            timestamp_type=TIMESTAMP_TYPES[found.get("kafka-timestamp-type")],
+            key=key,
+            headers=headers,
+            value_is_null="value" in nulls,
+        )
+    except KeyError as error:
+        raise ValueError(f"not the metadata of an event: {error.args[0]!r} is missing or unknown") from error
+
+
+def _position(record: Record) -> dict[str, str]:
+    metadata = {
+        "kafka-topic": _quoted_topic(record.topic),
+        "kafka-partition": str(record.partition),
+        "kafka-offset": str(record.offset),
+    }
+    if record.timestamp_ms is not None:
+        metadata["kafka-timestamp-ms"] = str(record.timestamp_ms)
+    timestamp_type = TIMESTAMP_TYPE_NAMES[record.timestamp_type]
+    if timestamp_type is not None:
+        metadata["kafka-timestamp-type"] = timestamp_type
+    return metadata
+
+
+def _nulls(record: Record) -> str:
+    if record.key is None:
+        return "key" if record.value is not None else "key,value"
+    return "" if record.value is not None else "value"
+
+
+def _with_key_and_headers(record: Record, metadata: dict[str, str]) -> tuple[dict[str, str], bytes | None]:
+    inline = dict(metadata)
+    if record.key:
+        inline["kafka-key"] = quote_from_bytes(record.key, safe="")
+    if record.headers:
+        inline["kafka-headers"] = _headers_text(record.headers)
+    # One null header with an empty name has an empty text, and S3 servers drop empty metadata.
+    if inline.get("kafka-headers") != "" and _metadata_bytes(inline) <= MAX_METADATA_BYTES:
+        return inline, None
+    return {**metadata, "kafka-sidecar": SIDECAR_SUFFIX}, orjson.dumps(event_document(record))
+
+
+def _metadata_bytes(metadata: Mapping[str, str]) -> int:
+    return sum(len(METADATA_PREFIX) + len(name) + len(value) for name, value in metadata.items())
+
+
+def _headers_text(headers: Headers) -> str:
+    return "&".join(
+        quote(name, safe="") if value is None else f"{quote(name, safe='')}={quote_from_bytes(value, safe='')}"
+        for name, value in headers
+    )
+
+
+def _read_header(text: str) -> tuple[str, bytes | None]:
+    name, equals, value = text.partition("=")
+    return unquote(name, errors="strict"), unquote_to_bytes(value) if equals else None
+
+
+def _key_and_headers(found: Mapping[str, str], nulls: list[str], sidecar: bytes | None) -> tuple[bytes | None, Headers]:
+    if "kafka-sidecar" in found:
+        if sidecar is None:
+            raise ValueError(f"key and headers are in the object's sidecar (its key + {found['kafka-sidecar']!r})")
+        record = read_event_document(orjson.loads(sidecar), None)
+        return record.key, record.headers
+    key = None if "key" in nulls else unquote_to_bytes(found.get("kafka-key", ""))
+    text = found.get("kafka-headers")
+    return key, () if text is None else tuple(_read_header(header) for header in text.split("&"))
+
+
+@lru_cache(maxsize=4096)
+def _quoted_topic(topic: str) -> str:
+    return quote(topic, safe="")

@@ -1,0 +1,136 @@
+"""`/metrics`: the statistics in Prometheus' format, made when it scrapes, so that an event pays nothing for them.
+
+Names: `streams_<name>_<unit>[_total]`. Labels are bounded: topic, partition, and reasons from fixed sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from time import monotonic
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from streams.stats import LATENCY_BOUNDS_SECONDS
+from streams.status import PartitionStatus, Status
+
+PARTITION_LABELS = ["topic", "partition"]
+
+
+class StatusCollector(Collector):
+    """Turns the status into metric families at each scrape."""
+
+    def __init__(self, status: Status) -> None:
+        self._status = status
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._counters()
+        yield from self._writes()
+        yield from self._partitions()
+
+    def _counters(self) -> Iterator[Metric]:
+        stats = self._status.stats
+        events = CounterMetricFamily("streams_events_durable", "Events whose object is durable.", labels=["topic"])
+        sent = CounterMetricFamily("streams_sent_bytes", "Bytes of object bodies written.", labels=["topic"])
+        for topic in stats.events:
+            events.add_metric([topic], stats.events[topic])
+            sent.add_metric([topic], stats.sent_bytes[topic])
+        dead = CounterMetricFamily(
+            "streams_dead_letters", "Events that could not be written as configured.", labels=["topic", "error_type"]
+        )
+        for (topic, reason), count in stats.dead_letters.items():
+            dead.add_metric([topic, reason], count)
+        retries = CounterMetricFamily(
+            "streams_write_errors", "Failed writes, each of them retried.", labels=["error_type", "stage"]
+        )
+        for reason, count in stats.retries.items():
+            retries.add_metric([reason, "write"], count)
+        lost = CounterMetricFamily(
+            "streams_lost_to_retention_events",
+            "Events that left Kafka's retention before they were written (an upper bound).",
+            labels=["topic"],
+        )
+        for topic, count in stats.lost_to_retention.items():
+            lost.add_metric([topic], count)
+        rebalances = CounterMetricFamily("streams_rebalances", "Rebalances of the consumer group.")
+        rebalances.add_metric([], stats.rebalances)
+        yield from (events, sent, dead, retries, lost, rebalances)
+
+    def _writes(self) -> Iterator[Metric]:
+        status = self._status
+        delivery, histogram = status.delivery, status.stats.latency
+        yield GaugeMetricFamily("streams_writes_in_flight", "Writes begun and not durable yet.", delivery.in_flight)
+        yield GaugeMetricFamily(
+            "streams_writes_in_flight_limit", "What the adaptive limit allows now.", delivery.limit.limit
+        )
+        yield GaugeMetricFamily(
+            "streams_writes_in_flight_maximum", "STREAMS_MAX_IN_FLIGHT.", delivery.limit.maximum
+        )
+        yield GaugeMetricFamily(
+            "streams_writes_waiting_for_retry", "Writes that failed and back off.", len(status.stats.waiting)
+        )
+        yield GaugeMetricFamily("streams_sink_failing", "1 while the sink only fails.", int(status.stats.sink_failing))
+        consumer = status.consumer
+        yield GaugeMetricFamily(
+            "streams_buffer_bytes", "Bytes of events taken and not durable.", consumer.buffered_bytes if consumer else 0
+        )
+        latency = HistogramMetricFamily("streams_write_latency_seconds", "From the first attempt to durable.")
+        seen, buckets = 0, []
+        for bound, count in zip(LATENCY_BOUNDS_SECONDS, histogram.counts, strict=False):
+            seen += count
+            buckets.append((str(bound), float(seen)))
+        buckets.append(("+Inf", float(sum(histogram.counts))))
+        latency.add_metric([], buckets, histogram.sum_seconds)
+        yield latency
+
+    def _partitions(self) -> Iterator[Metric]:
+        families = {
+            "position": "The next offset to be taken from Kafka.",
+            "watermark": "The lowest offset that is not durable.",
+            "committed": "The offset that Kafka has accepted last.",
+            "end": "The offset behind the last readable event.",
+        }
+        gauges = {
+            name: GaugeMetricFamily(f"streams_partition_{name}_offset", text, labels=PARTITION_LABELS)
+            for name, text in families.items()
+        }
+        lag = GaugeMetricFamily("streams_partition_lag_events", "Events not durable yet.", labels=PARTITION_LABELS)
+        age = GaugeMetricFamily(
+            "streams_partition_oldest_pending_seconds", "Age of the oldest unfinished event.", labels=PARTITION_LABELS
+        )
+        held = GaugeMetricFamily(
+            "streams_partition_held", "1 where a rejected event stops the partition.", labels=PARTITION_LABELS
+        )
+        for partition in self._status.partitions(monotonic()):
+            labels = [partition.topic, str(partition.partition)]
+            for name, gauge in gauges.items():
+                value = getattr(partition, name)
+                if value is not None:
+                    gauge.add_metric(labels, value)
+            if partition.lag is not None:
+                lag.add_metric(labels, partition.lag)
+            age.add_metric(labels, _age_seconds(partition))
+            held.add_metric(labels, 0 if partition.held is None else 1)
+        yield from (*gauges.values(), lag, age, held)
+
+
+def _age_seconds(partition: PartitionStatus) -> float:
+    return 0.0 if partition.oldest is None else float(partition.oldest["age_seconds"])
+
+
+class Metrics:
+    """The registry of one worker; `render` is what `/metrics` serves."""
+
+    CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+    def __init__(self, status: Status) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(StatusCollector(status))
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
+
+    def render(self) -> bytes:
+        """All metrics in the text format."""
+        return generate_latest(self._registry)

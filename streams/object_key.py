@@ -1,0 +1,169 @@
+"""From an event to the name of its object: the template of `STREAMS_OBJECT_KEY_TEMPLATE`, compiled once at start.
+
+Pure, no I/O; sits between `record` and the sinks. The same event always gets the same key, which is what turns a
+redelivery into an overwrite of the same object, so a template is refused unless its keys are provably unique.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Any, Final
+
+from streams.errors import ConfigurationError
+from streams.metadata import SIDECAR_SUFFIX
+from streams.object_key_fields import TEMPLATE_SETTING, Part, literal_part, parse_template, parse_value, rejected
+from streams.record import Record
+
+MAX_KEY_BYTES: Final = 1024
+"""S3 user guide, "Naming Amazon S3 objects": at most 1,024 bytes of UTF-8."""
+
+# Stands for an event's text where a key is tried out at start: no prefix can hold it, so nothing matches by accident.
+_ANY_TEXT: Final = "\0"
+
+
+class ObjectKeyTemplate:
+    """A template that was checked and compiled; `render` is called once per event.
+
+    `dead_letter_prefix` (empty: none) is out of bounds for events: a key that would fall under it is rejected, for
+    it might overwrite a dead letter. Raises `ConfigurationError` for a template that cannot work.
+    """
+
+    def __init__(self, template: str, prefix: str = "", dead_letter_prefix: str = "") -> None:
+        self.template = template
+        self.prefix = prefix
+        self.dead_letter_prefix = dead_letter_prefix
+        self._parts = _merge_literals(parse_template(template, prefix))
+        self._needs_value = any(part.field == "value" for part in self._parts)
+        self._pattern, self._arguments = _percent_pattern(self._parts)
+        _check_segments(self._example().replace(_ANY_TEXT, "x"))
+
+    def render(self, record: Record) -> str:
+        """The object key of this event.
+
+        Raises `RecordRejectedError`: `key_template` when the event lacks what the template asks for, `key_too_long`
+        past 1,024 bytes.
+        """
+        if self._arguments is not None:
+            key: str = self._pattern % self._arguments(record)
+        else:
+            document = parse_value(record) if self._needs_value else None
+            key = "".join([part.render(record, document) for part in self._parts])
+        length = len(key) if key.isascii() else len(key.encode())
+        if length > MAX_KEY_BYTES:
+            raise rejected(record, f"the object key has {length} bytes, S3 takes {MAX_KEY_BYTES}", "key_too_long")
+        if self.reserves(key):
+            raise rejected(record, f"the object key {key!r} is reserved for dead letters or sidecars")
+        return key
+
+    def reserves(self, key: str) -> bool:
+        """Whether a key belongs to dead letters or to sidecars, where an event would overwrite them."""
+        if self.dead_letter_prefix and key.startswith(self.dead_letter_prefix):
+            return True
+        return key.endswith(SIDECAR_SUFFIX)
+
+    def is_unique(self, topics: Sequence[str] | None) -> bool:
+        """Whether two events can never get the same key: topic, partition and offset can all be read back from it.
+
+        `topics` is the fixed list of topics, `None` for a pattern. A single fixed topic need not be in the key. The
+        answer is careful: `False` also where uniqueness merely cannot be proved.
+        """
+        only_topic = topics[0] if topics is not None and len(topics) == 1 else None
+        needed = {"partition", "offset"} if only_topic is not None else {"topic", "partition", "offset"}
+        parts = _merge_literals([_fix_topic(part, only_topic) for part in self._parts])
+        return needed <= _readable_fields(parts)
+
+    def reserved_example(self, topics: Sequence[str] | None) -> str | None:
+        """A key that would land on a dead letter or a sidecar whatever the events hold, `None` when there is none."""
+        keys = [self._example(topic) for topic in topics or (_ANY_TEXT,)]
+        return next((key.replace(_ANY_TEXT, "x") for key in keys if self.reserves(key)), None)
+
+    def _example(self, topic: str = _ANY_TEXT) -> str:
+        """The key of an event of which nothing else is known, to see what the template's own text brings."""
+        record = Record(topic, 0, 0, 0, 0, None, None)
+        unknown = {"key", "header", "value"}
+        return "".join(_ANY_TEXT if part.field in unknown else part.render(record, None) for part in self._parts)
+
+
+def check_object_key(template: ObjectKeyTemplate, topics: Sequence[str] | None, allow_overwrite: bool) -> None:
+    """Refuse, at start, a template that would let one event overwrite another or a dead letter.
+
+    Raises `ConfigurationError`; `allow_overwrite` (STREAMS_ALLOW_OVERWRITE) accepts events that overwrite each other,
+    never events that overwrite dead letters or sidecars.
+    """
+    reserved = template.reserved_example(topics)
+    if reserved is not None:
+        raise ConfigurationError(
+            f"{TEMPLATE_SETTING}: {template.template!r} gives keys such as {reserved!r}, which are kept for "
+            f"dead letters ({template.dead_letter_prefix!r}...) or sidecars (...{SIDECAR_SUFFIX!r}). "
+            "Change the template, STREAMS_S3_PREFIX or STREAMS_DEAD_LETTER_PREFIX."
+        )
+    if not allow_overwrite and not template.is_unique(topics):
+        raise ConfigurationError(
+            f"{TEMPLATE_SETTING}: {template.template!r} can give two events the same key, and the later one would "
+            "overwrite the earlier. Put {topic}, {partition} and {offset} into it, kept apart by '/' (one fixed topic "
+            "may be left out), or set STREAMS_ALLOW_OVERWRITE=true if overwriting is meant."
+        )
+
+
+def _percent_pattern(parts: Sequence[Part]) -> tuple[str, Callable[[Record], Any] | None]:
+    """The fast path: one `%` format for templates of topic, partition and offset, which no event can fail."""
+    fields = [part for part in parts if part.field]
+    if not fields or any(part.field not in ("topic", "partition", "offset") for part in fields):
+        return "", None
+    pattern = "".join(
+        part.literal.replace("%", "%%") if not part.field else "%s" if part.field == "topic" else f"%{part.spec}"
+        for part in parts
+    )
+    return pattern, attrgetter(*(part.field for part in fields))
+
+
+def _merge_literals(parts: Sequence[Part]) -> list[Part]:
+    merged: list[Part] = []
+    for part in parts:
+        if part.field:
+            merged.append(part)
+        elif merged and not merged[-1].field:
+            merged[-1] = literal_part(merged[-1].literal + part.literal)
+        elif part.literal:
+            merged.append(part)
+    return merged
+
+
+def _fix_topic(part: Part, topic: str | None) -> Part:
+    return literal_part(topic) if part.field == "topic" and topic is not None else part
+
+
+def _readable_fields(parts: Sequence[Part]) -> set[str]:
+    """The fields whose text can be cut out of any key again, reading from the left, from the right, or what is left.
+
+    A part can be cut out when its length never changes, or when the text beside it (a literal, or the key's end)
+    cannot be part of it.
+    """
+    left = 0
+    while left < len(parts) and _ends_visibly(parts, left, 1):
+        left += 1
+    right = len(parts) - 1
+    while right > left and _ends_visibly(parts, right, -1):
+        right -= 1
+    unreadable = range(left, right + 1) if right > left else range(0)
+    return {part.field for index, part in enumerate(parts) if index not in unreadable}
+
+
+def _ends_visibly(parts: Sequence[Part], index: int, step: int) -> bool:
+    part = parts[index]
+    if not part.field or part.fixed_width:
+        return True
+    beside = index + step
+    if not 0 <= beside < len(parts):
+        return True
+    neighbour = parts[beside].literal
+    return bool(neighbour) and neighbour[0 if step == 1 else -1] not in part.characters
+
+
+def _check_segments(key: str) -> None:
+    if any(segment in ("", ".", "..") for segment in key.split("/")):
+        raise ConfigurationError(
+            f"{TEMPLATE_SETTING}: it gives keys such as {key!r}; a key may not begin or end with '/', nor hold '//', "
+            "'/./' or '/../' (S3 clients change such keys)."
+        )

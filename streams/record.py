@@ -1,0 +1,36 @@
+"""An event as Kafka delivered it: what every later stage (object key, body, metadata, sink) works from.
+
+Pure data, no I/O; the consumer makes one per event and nothing changes it afterwards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CREATE_TIME = 0
+LOG_APPEND_TIME = 1
+
+Headers = tuple[tuple[str, bytes | None], ...]
+
+
+@dataclass(slots=True)
+class Record:
+    """One Kafka event, byte for byte; `None` is Kafka's null, `b""` is empty, and the two are never mixed up.
+
+    `timestamp_ms` is milliseconds since the epoch (UTC), `None` where the broker has none; `timestamp_type`
+    is `CREATE_TIME` or `LOG_APPEND_TIME` (KIP-32).
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int | None
+    timestamp_type: int | None
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+    @property
+    def position(self) -> str:
+        """`topic/partition/offset`, the event's name in logs, errors and dead letters."""
+        return f"{self.topic}/{self.partition}/{self.offset}"

@@ -1,0 +1,59 @@
+"""Where events go: the contract that every sink keeps, and the choice of the sink.
+
+The contract, in words:
+
+- **Who calls, and when.** `delivery` calls `start` once, before the first event; then `write` once per attempt at an
+  event; `write_dead_letter` for an event whose `write` was rejected; `close` once, when nothing is in flight any more.
+- **Overlap.** Hundreds to thousands of `write` calls wait at the same time on one event loop, in no order that means
+  anything. A call may be cancelled at any moment; the event is then written again, later or by another worker.
+- **Returning means durable.** `write` returns the number of bytes it sent only when the event would survive the loss
+  of this worker; its offset may be committed right away.
+- **Idempotent.** Writing an event again has the effect of writing it once: same name, same bytes.
+- **No retries inside.** One attempt, one answer. `delivery` retries, so that it sees throttling and can steer by it.
+- **Errors.** `RecordRejectedError`: this event can never be written as configured; it goes to the dead letters.
+  `SinkUnavailableError`: not now; it is retried with backoff. `SinkRefusedError`: not until somebody mends something;
+  it is retried as well, with an alert that carries the error's remedy. When in doubt a sink refuses: a refused event
+  waits, a rejected one is set aside. Any other exception is a fault of the sink; the event is retried.
+- **Starting needs no network.** A sink whose service is down or whose permissions are wrong starts, and says so when
+  it is written to. `start` raises `ConfigurationError` for what no retry can mend.
+
+A new technology is one module here, one branch in `make_sink`, and one row in `tests/conformance`.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from streams.errors import RecordRejectedError
+from streams.record import Record
+from streams.settings import Settings
+
+
+class Sink(Protocol):
+    """What `delivery` needs of a technology; the module's docstring says what each call promises."""
+
+    async def start(self) -> None:
+        """Get ready to write; no network needed. Raises `ConfigurationError`."""
+
+    async def write(self, record: Record) -> int:
+        """Make the event durable; returns the bytes that were sent.
+
+        Raises `RecordRejectedError`, `SinkUnavailableError` or `SinkRefusedError`.
+        """
+
+    async def write_dead_letter(self, record: Record, rejection: RecordRejectedError) -> str:
+        """Make the rejected event durable with the reason, under a name that depends on its position alone; the name.
+
+        Raises as `write` does.
+        """
+
+    async def close(self) -> None:
+        """Let go of connections; nothing is in flight any more."""
+
+
+def make_sink(settings: Settings) -> Sink:
+    """The sink that `STREAMS_SINK` names, not started."""
+    # Imported here: a sink's libraries are loaded only where it is used.
+    from streams.sinks.s3 import S3Sink
+
+    return S3Sink.from_settings(settings)

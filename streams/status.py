@@ -1,0 +1,229 @@
+"""One view of the whole worker, taken when somebody asks: what `/stats`, `/metrics`, health and the log line show."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from time import monotonic, time
+from typing import TYPE_CHECKING, Any
+
+from faust.types import TP
+
+from streams.delivery import Delivery
+from streams.stats import Stats
+
+if TYPE_CHECKING:
+    from streams.consumer import WatermarkConsumer
+
+logger = logging.getLogger(__name__)
+
+END_OFFSETS_INTERVAL_SECONDS = 5.0
+END_OFFSETS_TIMEOUT_SECONDS = 10.0
+PERCENTILES = (0.5, 0.9, 0.99)
+
+
+@dataclass(slots=True)
+class PartitionStatus:
+    """Where one assigned partition stands; offsets as Kafka counts them, lag in events."""
+
+    topic: str
+    partition: int
+    position: int | None
+    """The next offset to be taken from Kafka."""
+    watermark: int | None
+    """The lowest offset that is not durable: what the next commit carries."""
+    committed: int | None
+    end: int | None
+    """The offset behind the last event that may be read (the last stable offset of a transactional topic)."""
+    pending: int
+    """Events taken and not durable yet."""
+    oldest: dict[str, Any] | None
+    """The oldest of those: offset, age, and why it waits."""
+    held: dict[str, Any] | None
+
+    @property
+    def lag(self) -> int | None:
+        """Events behind the watermark; `None` while the broker has not been asked yet."""
+        if self.end is None or self.watermark is None:
+            return None
+        return max(0, self.end - self.watermark)
+
+
+class Status:
+    """Reads consumer, delivery and statistics; keeps the end offsets fresh."""
+
+    def __init__(self, stats: Stats, delivery: Delivery) -> None:
+        self.stats = stats
+        self.delivery = delivery
+        self.consumer: WatermarkConsumer | None = None
+        self.assigned = False
+        """Whether the group has given this worker its share of the partitions (which may be none)."""
+        self.end_offsets: dict[TP, int] = {}
+        self.end_offsets_at: float | None = None
+        self._oldest: dict[TP, tuple[int, float]] = {}
+        """When each partition's oldest pending event became that."""
+
+    def tick(self, now: float) -> None:
+        """Called once a second."""
+        self.stats.tick(now)
+        if self.consumer is None:
+            return
+        seen: dict[TP, tuple[int, float]] = {}
+        for tp, watermark in self.consumer.watermarks.items():
+            oldest = watermark.oldest_pending
+            if oldest is not None:
+                known = self._oldest.get(tp)
+                seen[tp] = known if known and known[0] == oldest else (oldest, now)
+        self._oldest = seen
+
+    async def refresh_end_offsets(self) -> None:
+        """Ask the broker how far each assigned partition goes; an answer that does not come is only noted."""
+        consumer = self.consumer
+        if consumer is None or not consumer.watermarks or self.rebalancing_seconds:
+            return
+        partitions = list(consumer.watermarks)
+        try:
+            ends: Mapping[Any, int] = await asyncio.wait_for(
+                consumer.highwaters(*partitions), END_OFFSETS_TIMEOUT_SECONDS
+            )
+        except Exception as error:
+            logger.debug("end offsets could not be read: %r", error)
+            return
+        self.end_offsets = {TP(tp.topic, tp.partition): end for tp, end in ends.items()}
+        self.end_offsets_at = monotonic()
+
+    def partitions(self, now: float) -> list[PartitionStatus]:
+        """Every assigned partition, in order."""
+        if self.consumer is None:
+            return []
+        return [self._partition(tp, now) for tp in sorted(self.consumer.watermarks)]
+
+    def _partition(self, tp: TP, now: float) -> PartitionStatus:
+        assert self.consumer is not None
+        watermark = self.consumer.watermarks[tp]
+        oldest = watermark.oldest_pending
+        held = self.stats.holds.get((tp.topic, tp.partition)) if tp in self.consumer.held else None
+        end = self.end_offsets.get(tp)
+        if end is not None and watermark.position is not None:
+            end = max(end, watermark.position)
+        return PartitionStatus(
+            topic=tp.topic,
+            partition=tp.partition,
+            position=watermark.position,
+            watermark=watermark.committable,
+            committed=self.consumer.committed_offset(tp),
+            end=end,
+            pending=len(watermark.pending),
+            oldest=None if oldest is None else self._describe_oldest(tp, oldest, now),
+            held=None if held is None else {"offset": held.offset, "reason": held.reason, "detail": held.detail},
+        )
+
+    def _describe_oldest(self, tp: TP, offset: int, now: float) -> dict[str, Any]:
+        waiting = self.stats.waiting.get((tp.topic, tp.partition, offset))
+        if waiting is not None:
+            return {
+                "offset": offset,
+                "age_seconds": round(now - waiting.since, 3),
+                "reason": waiting.reason,
+                "detail": waiting.detail,
+                "attempts": waiting.attempts,
+            }
+        known = self._oldest.get(tp)
+        age = now - known[1] if known and known[0] == offset else 0.0
+        held = self.stats.holds.get((tp.topic, tp.partition))
+        reason = f"held: {held.reason}" if held and held.offset == offset else "in flight"
+        return {"offset": offset, "age_seconds": round(age, 3), "reason": reason, "detail": None, "attempts": None}
+
+    @property
+    def rebalancing_seconds(self) -> float:
+        """How long the current rebalance has lasted; 0 outside one."""
+        since = self.consumer.rebalancing_since if self.consumer else None
+        return 0.0 if since is None else monotonic() - since
+
+    def lag(self, now: float) -> int | None:
+        """Events that are not durable, over all assigned partitions."""
+        lags = [partition.lag for partition in self.partitions(now)]
+        return None if any(lag is None for lag in lags) else sum(lag for lag in lags if lag is not None)
+
+    def state(self) -> str:
+        """One word for the whole worker: `starting`, `rebalancing`, `holding`, `running`."""
+        if not self.assigned:
+            return "starting"
+        if self.rebalancing_seconds:
+            return "rebalancing"
+        return "holding" if self.stats.sink_failing else "running"
+
+    def document(self) -> dict[str, Any]:
+        """The whole status as `/stats` serves it (`docs/operations.md` explains each field)."""
+        now = monotonic()
+        stats, delivery = self.stats, self.delivery
+        percentiles = stats.latency.percentiles_seconds(PERCENTILES)
+        return {
+            "state": self.state(),
+            "time": round(time(), 3),
+            "uptime_seconds": round(now - stats.started, 1),
+            "partitions": [_partition_document(partition) for partition in self.partitions(now)],
+            "lag": self.lag(now),
+            "end_offsets_age_seconds": None if self.end_offsets_at is None else round(now - self.end_offsets_at, 1),
+            "writes": {
+                "in_flight": delivery.in_flight,
+                "limit": delivery.limit.limit,
+                "maximum": delivery.limit.maximum,
+                "waiting_for_retry": len(stats.waiting),
+                "latency_seconds": {f"p{int(share * 100)}": value for share, value in percentiles.items()},
+                "rates": stats.rates(now),
+            },
+            "buffer": {
+                "events": self.consumer.buffered_events if self.consumer else 0,
+                "bytes": self.consumer.buffered_bytes if self.consumer else 0,
+            },
+            "totals": {
+                "events": stats.events.total(),
+                "bytes": stats.sent_bytes.total(),
+                "dead_letters": stats.dead_letters.total(),
+                "retries": dict(stats.retries),
+                "rebalances": stats.rebalances,
+                "lost_to_retention": stats.lost_to_retention.total(),
+            },
+            "topics": {
+                topic: {
+                    "events": stats.events[topic],
+                    "bytes": stats.sent_bytes[topic],
+                    "dead_letters": {reason: n for (of, reason), n in stats.dead_letters.items() if of == topic},
+                }
+                for topic in sorted(set(stats.events) | {of for of, _ in stats.dead_letters})
+            },
+            "last_durable_seconds_ago": None if stats.last_durable is None else round(now - stats.last_durable, 3),
+        }
+
+    def summary(self) -> str:
+        """One line for the log."""
+        now = monotonic()
+        stats = self.stats
+        rate = stats.rates(now)["60s"]
+        slowest = stats.latency.percentiles_seconds((0.99,))[0.99]
+        lag = self.lag(now)
+        return (
+            f"{self.state()}: {stats.events.total()} events durable, {rate['events_per_second']:.0f}/s, "
+            f"lag {'unknown' if lag is None else lag}, {self.delivery.in_flight} in flight "
+            f"(limit {self.delivery.limit.limit}), p99 {'-' if slowest is None else f'{slowest * 1000:.0f} ms'}, "
+            f"{stats.retries.total()} retries, {stats.dead_letters.total()} dead letters, "
+            f"{len(self.consumer.watermarks) if self.consumer else 0} partitions"
+        )
+
+
+def _partition_document(partition: PartitionStatus) -> dict[str, Any]:
+    return {
+        "topic": partition.topic,
+        "partition": partition.partition,
+        "position": partition.position,
+        "watermark": partition.watermark,
+        "committed": partition.committed,
+        "end": partition.end,
+        "lag": partition.lag,
+        "pending": partition.pending,
+        "oldest": partition.oldest,
+        "held": partition.held,
+    }

@@ -1,0 +1,60 @@
+"""The bookkeeping behind every commit: which delivered offsets of a partition are not durable yet.
+
+Pure, no I/O. The consumer feeds it (`delivered`, `durable`), the commit asks it (`committable`).
+"""
+
+from __future__ import annotations
+
+
+class PartitionWatermark:
+    """Low watermark of one partition during one consumer generation.
+
+    Kafka's committed offset means "everything below is done", so it may only move to the lowest offset that is
+    not durable, or, with nothing pending, to the position behind the last event delivered. Offsets that never
+    arrive (compaction, transaction markers) need no entry: they are below the next delivered offset.
+    """
+
+    __slots__ = ("generation", "pending", "pending_bytes", "position")
+
+    def __init__(self, generation: int, position: int | None) -> None:
+        """Start at `position`, the next offset to be delivered; `None` while a new group has not read anything."""
+        self.generation = generation
+        self.position = position
+        self.pending: dict[int, int] = {}
+        """Delivered offsets that are not durable, in delivery order, with the bytes that each holds in memory."""
+        self.pending_bytes = 0
+
+    def delivered(self, offset: int, size_bytes: int) -> None:
+        """Count an event as taken; offsets come in increasing order within a generation.
+
+        Raises:
+            ValueError: the offset lies behind the position, so the fetch position and this table disagree.
+        """
+        if self.position is not None and offset < self.position:
+            raise ValueError(f"offset {offset} was delivered before (position {self.position})")
+        self.pending[offset] = size_bytes
+        self.pending_bytes += size_bytes
+        self.position = offset + 1
+
+    def durable(self, offset: int) -> int | None:
+        """Count an event as done; the bytes it held, or `None` if it was not pending (a late or second ack)."""
+        size_bytes = self.pending.pop(offset, None)
+        if size_bytes is not None:
+            self.pending_bytes -= size_bytes
+        return size_bytes
+
+    def advance(self, position: int) -> None:
+        """Move the position over offsets that hold no event (control records at the end of a transactional topic)."""
+        if self.position is None or position > self.position:
+            self.position = position
+
+    @property
+    def oldest_pending(self) -> int | None:
+        """The lowest offset that is not durable."""
+        return next(iter(self.pending), None)
+
+    @property
+    def committable(self) -> int | None:
+        """The offset that a commit may carry now; `None` before anything was read."""
+        oldest = self.oldest_pending
+        return self.position if oldest is None else oldest

@@ -1,0 +1,130 @@
+"""Object metadata: within S3's 2 KB, printable, and enough to restore the event exactly."""
+
+from __future__ import annotations
+
+import string
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from streams.metadata import SIDECAR_SUFFIX, object_metadata, record_fields_from_metadata
+from streams.record import Headers, Record
+
+BYTES = st.none() | st.binary(max_size=60) | st.text(max_size=20).map(str.encode)
+HEADERS: st.SearchStrategy[Headers] = st.lists(st.tuples(st.text(max_size=8), BYTES), max_size=40).map(tuple)
+RECORDS = st.builds(
+    Record,
+    topic=st.from_regex(r"[a-zA-Z0-9._-]{1,30}", fullmatch=True),
+    partition=st.integers(0, 2**31 - 1),
+    offset=st.integers(0, 2**63 - 1),
+    timestamp_ms=st.none() | st.integers(-1, 2**62),
+    timestamp_type=st.sampled_from([None, 0, 1]),
+    key=BYTES | st.binary(min_size=1500, max_size=2200),
+    value=st.none() | st.binary(max_size=5),
+    headers=HEADERS,
+)
+
+
+def event(key: bytes | None = None, value: bytes | None = b"v", headers: Headers = ()) -> Record:
+    return Record("orders", 3, 42, 1_700_000_000_123, 0, key, value, headers)
+
+
+def size_bytes(metadata: dict[str, str]) -> int:
+    return sum(len(f"x-amz-meta-{name}") + len(value) for name, value in metadata.items())
+
+
+@given(RECORDS)
+@example(event(headers=(("", None),)))
+@example(event(headers=(("", b""),)))
+@example(event(headers=(("", None), ("", None))))
+@example(event(headers=(("a=b&c", b"=&%"), ("a", b"1"), ("a", None), ("a", b""))))
+@example(event(key=b"", value=b""))
+@example(event(key=None, value=None))
+def test_event_is_restored_exactly_from_metadata_and_body(record: Record) -> None:
+    """Null and empty, the order and the duplicates of headers, any bytes: all come back."""
+    metadata, sidecar = object_metadata(record)
+    assert record == record_fields_from_metadata(metadata, sidecar).to_record(record.value or b"")
+
+
+@given(RECORDS)
+def test_metadata_fits_s3_and_its_header_lines(record: Record) -> None:
+    """At most 2,048 bytes of printable ASCII without white space, and never an empty value, which servers drop."""
+    metadata, sidecar = object_metadata(record)
+    assert size_bytes(metadata) <= 2048
+    printable = set(string.ascii_letters + string.digits + string.punctuation)
+    assert all(value and set(value) <= printable for value in metadata.values())
+    assert (sidecar is not None) == ("kafka-sidecar" in metadata)
+
+
+def test_plain_event_says_where_it_came_from() -> None:
+    """The names that other tools read."""
+    assert object_metadata(
+        event(key=b"order/7", headers=(("trace", b"a b"), ("trace", b"c"), ("flag", None), ("empty", b"")))
+    ) == (
+        {
+            "kafka-topic": "orders",
+            "kafka-partition": "3",
+            "kafka-offset": "42",
+            "kafka-timestamp-ms": "1700000000123",
+            "kafka-timestamp-type": "create",
+            "kafka-key": "order%2F7",
+            "kafka-headers": "trace=a%20b&trace=c&flag&empty=",
+        },
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "nulls"),
+    [(None, b"", "key"), (b"", None, "value"), (None, None, "key,value"), (b"", b"", None), (b"k", b"v", None)],
+)
+def test_nulls_are_named(key: bytes | None, value: bytes | None, nulls: str | None) -> None:
+    """Null differs from empty, for keys and for values (tombstones)."""
+    assert nulls == object_metadata(event(key=key, value=value))[0].get("kafka-null")
+
+
+def test_sidecar_begins_one_byte_past_2048() -> None:
+    """The limit counts names with their prefix and values."""
+    room_bytes = 2048 - size_bytes(object_metadata(event(key=b"k"))[0]) + 1
+    fitting, no_sidecar = object_metadata(event(key=b"k" * room_bytes))
+    assert (size_bytes(fitting), no_sidecar) == (2048, None)
+    metadata, sidecar = object_metadata(event(key=b"k" * (room_bytes + 1)))
+    assert metadata["kafka-sidecar"] == SIDECAR_SUFFIX
+    assert "kafka-key" not in metadata
+    assert sidecar is not None
+
+
+def test_large_headers_take_the_key_along_into_the_sidecar() -> None:
+    """Key and headers are found in one place, whichever of them is large."""
+    metadata, sidecar = object_metadata(event(key=b"small", headers=(("h", b"x" * 3000),)))
+    assert not {"kafka-key", "kafka-headers"} & set(metadata)
+    assert record_fields_from_metadata(metadata, sidecar).key == b"small"
+
+
+def test_missing_sidecar_is_an_error() -> None:
+    """A restore without the sidecar would lose key and headers silently."""
+    metadata, _ = object_metadata(event(key=b"k" * 3000))
+    with pytest.raises(ValueError, match="sidecar"):
+        record_fields_from_metadata(metadata)
+
+
+def test_names_are_read_in_any_case() -> None:
+    """Some servers and clients change the case of metadata names."""
+    metadata, _ = object_metadata(event(key=b"k"))
+    assert record_fields_from_metadata({name.title(): value for name, value in metadata.items()}).key == b"k"
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {},
+        {"kafka-topic": "t", "kafka-partition": "0"},
+        {"kafka-topic": "t", "kafka-partition": "0", "kafka-offset": "x"},
+        {"kafka-topic": "t", "kafka-partition": "0", "kafka-offset": "1", "kafka-timestamp-type": "other"},
+    ],
+)
+def test_foreign_metadata_is_refused(metadata: dict[str, str]) -> None:
+    """An object that is not ours is not taken for an event."""
+    with pytest.raises(ValueError, match=r"not the metadata of an event|invalid literal"):
+        record_fields_from_metadata(metadata)
