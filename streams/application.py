@@ -16,6 +16,7 @@ from typing import Any
 
 import faust
 import mode.loop
+from aiokafka.errors import KafkaError
 from faust.app.base import BootStrategy
 from faust.types import TP
 
@@ -73,6 +74,10 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # untyped base
         )
         self.status = Status(self.stats, self.delivery)
         super().__init__(settings.consumer_group, **options)
+        if not settings.web_enabled:
+            self.boot_strategy.enable_web = (
+                False  # `faust worker` overwrites the setting: its --with-web is on by default
+            )
 
     async def preflight(self) -> None:
         """Raises ConfigurationError when consuming cannot work; learns the topics that a pattern means."""
@@ -84,6 +89,11 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # untyped base
     def drained(self) -> bool:
         """Whether everything that was in flight at the last stop or rebalance was written and committed."""
         return self.status.consumer is None or self.status.consumer.drained
+
+    def begin_drain(self) -> None:
+        """From here on `drained` is false until the drain has said otherwise."""
+        if self.status.consumer is not None:
+            self.status.consumer.drained = False
 
     async def on_start(self) -> None:
         """Open the sink before any event can arrive."""
@@ -115,6 +125,7 @@ def create_app(settings: Settings | None = None, sink: Sink | None = None) -> St
     if settings.uvloop:
         mode.loop.use("uvloop")
     app = StreamsApp(settings, sink or make_sink(settings), **_faust_options(settings))
+    app.finalize()  # with F_STRICT Faust lets nobody read `conf` before
     app.transport = WatermarkTransport(app.conf.broker_consumer, app, _consumer_options(app))
     _add_agent(app)
     _add_tasks(app)
@@ -232,9 +243,11 @@ async def _subscribe_to_new_topics(app: StreamsApp) -> None:
     assert pattern is not None
     try:
         names = await asyncio.wait_for(app.consumer.topic_names(), REQUEST_TIMEOUT_SECONDS)
-    except TimeoutError:
+        found = matching_topics(pattern, names)
+    except (TimeoutError, KafkaError, ConfigurationError) as error:  # a broker that is away; topics that were deleted
+        logger.warning("could not look for new topics, trying again in %.0f s: %s", TOPIC_REFRESH_SECONDS, error)
         return
-    new = [name for name in matching_topics(pattern, names) if name not in app.channel.topics]
+    new = [name for name in found if name not in app.channel.topics]
     if new:
         logger.info("new topics match %s: %s", pattern.pattern, ", ".join(new))
         app.channel.topics.extend(new)

@@ -55,7 +55,7 @@ NEVER_POLL_MS = 2**31 - 1
 COMMIT_TIMEOUT_SECONDS = 5.0
 AGENT_START_TIMEOUT_SECONDS = 2.0
 GROUP_CHECK_SECONDS = 1.0
-SHARE_OF_TIMEOUT_FOR_WRITES = 0.75
+SHARE_OF_TIMEOUT_FOR_WRITES = 0.7
 """What a drain gives to the writes in flight; the rest is for the commit and for leaving the group."""
 
 
@@ -128,7 +128,7 @@ class WatermarkConsumerThread(AIOKafkaConsumerThread):
         self,
         consumer: aiokafka.AIOKafkaConsumer,
         active_partitions: set[TP],
-        timeout: float | None = None,  # noqa: ASYNC109 - Faust's signature
+        timeout: float | None = None,
         max_records: int | None = None,
     ) -> dict[Any, list[Any]]:
         """Fetch once and leave the batch in `handover`: a cancelled caller must not lose it."""
@@ -419,9 +419,7 @@ class WatermarkConsumer(AIOKafkaConsumer):
     @property
     def _is_full(self) -> bool:
         options = self.options
-        return (
-            self.buffered_events >= options.max_buffered_events or self.buffered_bytes >= options.max_buffered_bytes
-        )
+        return self.buffered_events >= options.max_buffered_events or self.buffered_bytes >= options.max_buffered_bytes
 
     async def _wait_for_room(self, flow: int) -> None:
         while self._is_full and flow == self._flow and not self.should_stop:
@@ -569,7 +567,8 @@ class WatermarkConsumer(AIOKafkaConsumer):
                 await options.abandon(),
                 timeout * SHARE_OF_TIMEOUT_FOR_WRITES,
             )
-        committed = await self._commit_within(min(COMMIT_TIMEOUT_SECONDS, max(0.5, deadline - monotonic())))
+        left = (deadline - monotonic()) * SHARE_OF_TIMEOUT_FOR_WRITES
+        committed = await self._commit_within(min(COMMIT_TIMEOUT_SECONDS, max(0.5, left)))
         self.drained = finished and committed
 
     async def _commit_within(self, timeout_seconds: float) -> bool:

@@ -202,7 +202,7 @@ class Delivery:
         error = state.outcome.exception() if state.outcome else None
         reason = error.reason if isinstance(error, SinkUnavailableError | SinkRefusedError) else "internal"
         if reason in CONGESTION_REASONS:
-            self.limit.congested(monotonic())
+            self.limit.congested(self.in_flight, monotonic())
         self.stats.retrying(record, reason, str(error), state.attempt_number)
         self._alert(reason, error, record)
 

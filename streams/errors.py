@@ -1,7 +1,7 @@
 """Everything that can go wrong, as a tree shaped by what the caller does about it.
 
     StreamsError
-    ├── ConfigurationError      stop at start: print the message, exit 1
+    ├── ConfigurationError      stop at start: print the message, exit 2
     ├── RecordRejectedError     this event can never be written: dead-letter it, then acknowledge
     ├── SinkUnavailableError    the sink cannot take it now: retry, slow down
     └── SinkRefusedError        the sink will not take it until somebody mends something: hold, retry, alert

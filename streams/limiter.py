@@ -12,30 +12,33 @@ START_LIMIT = 512
 ADDITIVE_SHARE = 0.01
 """Growth per window after the first congestion, as a share of the maximum."""
 CONGESTED_FACTOR = 0.5
+"""What remains of the limit after a window in which every write was throttled or timed out."""
 SLOW_FACTOR = 0.9
 SLOW_RATIO = 2.0
 SLOW_MARGIN_SECONDS = 0.1
 """A window is slow when its mean latency passes twice the baseline and 100 ms more: noise stays below that."""
 BASELINE_DRIFT = 1.005
-"""The baseline, a minimum, rises by half a percent a window, so that a lasting change of the service becomes the new normal."""
+"""The baseline, a minimum, rises by half a percent a window, so that a lasting change of the service becomes normal."""
 MIN_WINDOW_SECONDS = 0.25
 MIN_SAMPLES = 20
 
 
 class AdaptiveLimit:
-    """Additive increase, multiplicative decrease (RFC 5681's shape), decided once a window.
+    """Additive increase, multiplicative decrease, decided once a window.
 
     Until the first congestion each success adds one (slow start: doubling per round trip); later a window adds one
-    percent of the maximum. A throttled or timed out write halves the limit, at most once a window; a slow window
-    takes a tenth. The limit only grows while it is in use, so an idle hour does not end in a burst.
+    percent of the maximum. A window with throttled or timed out writes cuts the limit in proportion to their share, as
+    DCTCP does (RFC 8257): all of them halve it, one in fifty takes one percent, so that a few lost requests do not
+    stop a healthy flow. A slow window takes a tenth. The limit only grows while it is in use, so an idle hour does not
+    end in a burst.
     """
 
     __slots__ = (
         "_congested",
+        "_latency_seconds",
         "_slow_start",
+        "_succeeded",
         "_window_ends_at",
-        "_window_latency",
-        "_window_samples",
         "baseline_seconds",
         "limit",
         "maximum",
@@ -46,44 +49,43 @@ class AdaptiveLimit:
         self.limit = min(maximum, START_LIMIT)
         self.baseline_seconds = inf
         self._slow_start = True
-        self._congested = False
         self._window_ends_at = 0.0
-        self._window_latency = 0.0
-        self._window_samples = 0
+        self._latency_seconds = 0.0
+        self._succeeded = 0
+        self._congested = 0
 
     def succeeded(self, latency_seconds: float, in_flight: int, now: float) -> None:
         """Count a durable write; `in_flight` includes it."""
         if self._slow_start and self.limit < self.maximum and in_flight >= self.limit - 1:
             self.limit += 1
-        self._window_latency += latency_seconds
-        self._window_samples += 1
-        if now >= self._window_ends_at and self._window_samples >= MIN_SAMPLES:
+        self._latency_seconds += latency_seconds
+        self._succeeded += 1
+        if now >= self._window_ends_at and self._succeeded + self._congested >= MIN_SAMPLES:
             self._close_window(in_flight, now)
 
-    def congested(self, now: float) -> None:
-        """Count a write that was throttled or timed out."""
+    def congested(self, in_flight: int, now: float) -> None:
+        """Count a write that was throttled or timed out; `in_flight` includes it."""
         self._slow_start = False
-        if now >= self._window_ends_at:
-            self._start_window(now)
-        if not self._congested:
-            self._congested = True
-            self.limit = max(1, int(self.limit * CONGESTED_FACTOR))
+        self._congested += 1
+        if now >= self._window_ends_at and self._succeeded + self._congested >= min(MIN_SAMPLES, in_flight):
+            self._close_window(in_flight, now)
 
     def _close_window(self, in_flight: int, now: float) -> None:
-        latency = self._window_latency / self._window_samples
+        latency = self._latency_seconds / self._succeeded if self._succeeded else 0.0
         in_use = in_flight >= self.limit * 0.8
-        slow = latency > self.baseline_seconds * SLOW_RATIO + SLOW_MARGIN_SECONDS
-        if slow and in_use:
+        if self._congested:
+            share = self._congested / (self._congested + self._succeeded)
+            self._shrink(1 - share * (1 - CONGESTED_FACTOR))
+        elif in_use and latency > self.baseline_seconds * SLOW_RATIO + SLOW_MARGIN_SECONDS:
             self._slow_start = False
-            self.limit = max(1, int(self.limit * SLOW_FACTOR))
-        elif in_use and not self._congested and not self._slow_start:
+            self._shrink(SLOW_FACTOR)
+        if in_use and not self._slow_start and self._succeeded > self._congested:
             self.limit = min(self.maximum, self.limit + max(1, int(self.maximum * ADDITIVE_SHARE)))
-        self.baseline_seconds = min(latency, self.baseline_seconds * BASELINE_DRIFT)
-        self._start_window(now)
+        if self._succeeded:
+            self.baseline_seconds = min(latency, self.baseline_seconds * BASELINE_DRIFT)
+        self._window_ends_at = now + max(MIN_WINDOW_SECONDS, latency)
+        self._latency_seconds = 0.0
+        self._succeeded = self._congested = 0
 
-    def _start_window(self, now: float) -> None:
-        mean = self._window_latency / self._window_samples if self._window_samples else 0.0
-        self._window_ends_at = now + max(MIN_WINDOW_SECONDS, mean)
-        self._window_latency = 0.0
-        self._window_samples = 0
-        self._congested = False
+    def _shrink(self, factor: float) -> None:
+        self.limit = max(1, int(self.limit * factor))

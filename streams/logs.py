@@ -20,6 +20,12 @@ QUIET_LOGGERS = {
     "aiokafka.consumer.subscription_state": "WARNING",
 }
 """Libraries that log every step of a start and of a rebalance; `STREAMS_LOG_LEVEL=debug` lets them speak."""
+TELLTALE_LOGGERS = {
+    "aiokafka.conn": "INFO",  # every request, a login's password and token among them
+    "botocore": "INFO",  # bodies of requests and answers, those of AssumeRole among them
+    "aiobotocore": "INFO",
+}
+"""Libraries that log secrets at level debug: they are never set to it."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -40,7 +46,7 @@ class JsonFormatter(logging.Formatter):
 def logging_config(log_format: str, level: str) -> dict[str, Any]:
     """The `logging.config.dictConfig` tree for a format (`text` or `json`) and a level, everything on stderr."""
     upper = level.upper()
-    quiet = {} if upper == "DEBUG" else QUIET_LOGGERS
+    quiet = TELLTALE_LOGGERS if upper == "DEBUG" else QUIET_LOGGERS
     return {
         "version": 1,
         "disable_existing_loggers": False,

@@ -64,9 +64,7 @@ class StatusCollector(Collector):
         yield GaugeMetricFamily(
             "streams_writes_in_flight_limit", "What the adaptive limit allows now.", delivery.limit.limit
         )
-        yield GaugeMetricFamily(
-            "streams_writes_in_flight_maximum", "STREAMS_MAX_IN_FLIGHT.", delivery.limit.maximum
-        )
+        yield GaugeMetricFamily("streams_writes_in_flight_maximum", "STREAMS_MAX_IN_FLIGHT.", delivery.limit.maximum)
         yield GaugeMetricFamily(
             "streams_writes_waiting_for_retry", "Writes that failed and back off.", len(status.stats.waiting)
         )

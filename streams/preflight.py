@@ -1,4 +1,4 @@
-"""The checks before the worker joins its group: what cannot work ends here, in one message, with exit code 1.
+"""The checks before the worker joins its group: what cannot work ends here, in one message, with exit code 2.
 
 Only what makes consuming impossible is checked. An S3 that refuses or is away is no reason not to start: events hold,
 and the worker says so.
@@ -27,7 +27,7 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.metadata import MetadataRequest
 
-from streams.errors import ConfigurationError
+from streams.errors import ConfigurationError, StreamsError
 from streams.settings import Settings
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ async def _check_connection(settings: Settings, security: dict[str, Any]) -> Non
                     host, port, request_timeout_ms=int(CONNECT_TIMEOUT_SECONDS * 1000), **security
                 )
                 await connection.send(MetadataRequest([]))
-            except (KafkaError, OSError, ValueError, asyncio.TimeoutError) as error:
+            except (TimeoutError, KafkaError, OSError, ValueError) as error:
                 failures.append(f"  {host}:{port}: {_why(error, settings)}")
             else:
                 connection.close()
@@ -103,6 +103,11 @@ def _why(error: BaseException, settings: Settings) -> str:
                 f"its certificate is not trusted ({cause.verify_message}). Set STREAMS_KAFKA_SSL_CA_FILE to the PEM "
                 "file of the authority that signed it."
             )
+        if isinstance(cause, ssl.SSLError) and _refuses_our_certificate(cause):
+            return (
+                f"the broker does not accept this worker's certificate ({cause.reason}). Check "
+                "STREAMS_KAFKA_SSL_CERT_FILE and STREAMS_KAFKA_SSL_KEY_FILE."
+            )
         if isinstance(cause, ssl.SSLError):
             return (
                 f"TLS failed ({cause.reason or cause}). Is the port a TLS port? "
@@ -116,16 +121,14 @@ def _why(error: BaseException, settings: Settings) -> str:
         )
     if isinstance(error, UnsupportedSaslMechanismError):
         return f"the broker does not offer STREAMS_KAFKA_SASL_MECHANISM={settings.kafka_sasl_mechanism}."
-    if isinstance(error, ConfigurationError):
+    if isinstance(error, StreamsError):  # a token that could not be had: it says why itself
         return str(error)
     if isinstance(error, socket.gaierror):
         return "the name cannot be resolved. Check STREAMS_KAFKA_BOOTSTRAP_SERVERS and DNS."
     if isinstance(error, ConnectionRefusedError) or "refused" in str(error).lower():
         return "unreachable: connection refused. Check STREAMS_KAFKA_BOOTSTRAP_SERVERS, and that the broker runs."
     if isinstance(error, asyncio.TimeoutError):
-        return (
-            f"no answer within {CONNECT_TIMEOUT_SECONDS:.0f} s. Check STREAMS_KAFKA_BOOTSTRAP_SERVERS and firewalls."
-        )
+        return f"no answer within {CONNECT_TIMEOUT_SECONDS:.0f} s. Check STREAMS_KAFKA_BOOTSTRAP_SERVERS and firewalls."
     return (
         f"{type(error).__name__}: {error or 'the broker closed the connection'}. Does the listener speak "
         f"STREAMS_KAFKA_SECURITY_PROTOCOL={settings.kafka_security_protocol}"
@@ -135,6 +138,12 @@ def _why(error: BaseException, settings: Settings) -> str:
             else ", or does it ask for TLS or a login?"
         )
     )
+
+
+def _refuses_our_certificate(error: ssl.SSLError) -> bool:
+    """Whether the other side's alert (RFC 8446, 6.2) is about the certificate that it was shown, or missed."""
+    reason = error.reason or ""
+    return "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason)
 
 
 @asynccontextmanager
@@ -155,9 +164,7 @@ async def _client(settings: Settings, security: dict[str, Any]) -> AsyncIterator
 async def _topics(client: AIOKafkaClient, settings: Settings) -> list[str]:
     pattern = settings.topic_pattern
     wanted = None if pattern else list(settings.topic_names)
-    answer = await client.send(
-        client.get_random_node(), MetadataRequest(wanted, allow_auto_topic_creation=False)
-    )
+    answer = await client.send(client.get_random_node(), MetadataRequest(wanted, allow_auto_topic_creation=False))
     codes = {name: code for code, name, *_ in answer.topics}
     if pattern:
         return matching_topics(pattern, codes)

@@ -7,7 +7,7 @@ line all read it and nothing else.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from time import monotonic, time
 
@@ -15,9 +15,7 @@ from streams.errors import RecordRejectedError
 from streams.record import Record
 
 LATENCY_BOUNDS_SECONDS = tuple(
-    round(base * 10**exponent, 6)
-    for exponent in range(-3, 2)
-    for base in (1, 1.25, 1.6, 2, 2.5, 3.2, 4, 5, 6.3, 8)
+    round(base * 10**exponent, 6) for exponent in range(-3, 2) for base in (1, 1.25, 1.6, 2, 2.5, 3.2, 4, 5, 6.3, 8)
 )
 """Upper bounds of the latency buckets, 1 ms to 80 s, ten a decade: a percentile is right to within a quarter."""
 

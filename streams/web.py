@@ -57,5 +57,3 @@ def _add_health_page(app: faust.App, status: Status, path: str, rule: Callable[[
         verdict = rule(condition_of(app, status))
         body: dict[str, Any] = {"ok": verdict.ok, "reason": verdict.reason, "state": status.state()}
         return view.json(body, status=OK if verdict.ok else UNAVAILABLE)
-
-

@@ -8,8 +8,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NoReturn
 
 import faust
 
@@ -54,6 +54,7 @@ class StreamsWorker(faust.Worker):
             logger.warning("second %s: leaving at once; events in flight will be delivered again", number.name)
             _leave(128 + number)
         timeout = self.app.settings.drain_timeout_seconds
+        self.app.begin_drain()
         logger.info("%s: stopping; writes in flight may finish within %.0f s", number.name, timeout)
         self._leave_after(timeout)
         stop()

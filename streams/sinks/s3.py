@@ -7,7 +7,6 @@ speed only.
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
 from streams.envelope import encode_dead_letter, encode_envelope
@@ -18,20 +17,20 @@ from streams.record import Record
 from streams.settings import Settings
 
 JSON: Final = "application/json"
-NO_METADATA: Final = MappingProxyType[str, str]({})
+NO_METADATA: Final[dict[str, str]] = {}
 
 
 class PutRequest(NamedTuple):
     """One object to write, whole.
 
-    `metadata` has names without `x-amz-meta-` and printable ASCII values; `content_type` is that of the settings
-    where it is `None`. `object_key` has no empty, `.` or `..` segment and no control character (`object_key` sees to
-    it): obstore would strip an outer `/` in silence and refuse the rest.
+    `metadata` has names without `x-amz-meta-` and printable ASCII values, and nobody changes it. `content_type` is that
+    of the settings where it is `None`. `object_key` has no empty, `.` or `..` segment and no control character
+    (`streams.object_key` sees to it): obstore would strip an outer `/` in silence and refuse the rest.
     """
 
     object_key: str
     body: bytes
-    metadata: MappingProxyType[str, str] | dict[str, str] = NO_METADATA
+    metadata: dict[str, str] = NO_METADATA
     content_type: str | None = None
 
 

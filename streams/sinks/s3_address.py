@@ -12,6 +12,8 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from botocore.configprovider import ConfiguredEndpointProvider
+from botocore.exceptions import BotoCoreError
+from botocore.regions import EndpointResolver
 
 from streams.errors import ConfigurationError
 from streams.settings import Settings
@@ -41,8 +43,9 @@ class S3Address(NamedTuple):
 def resolve_address(settings: Settings, session: Any) -> S3Address:
     """The address of the bucket; `session` is botocore's, for what the settings leave open.
 
-    Raises `ConfigurationError` when no region is known for AWS's own S3.
+    Raises `ConfigurationError` when no region is known for AWS's own S3, or AWS's configuration cannot be read.
     """
+    _check_configuration(session)
     endpoint_url = settings.s3_endpoint_url or _configured_endpoint(session)
     region = settings.s3_region or session.get_config_variable("region")
     if region is None:
@@ -58,6 +61,15 @@ def resolve_address(settings: Settings, session: Any) -> S3Address:
     return S3Address(region, endpoint_url, settings.s3_bucket, path_style or _is_ip_address(endpoint_url))
 
 
+def _check_configuration(session: Any) -> None:
+    try:
+        session.get_scoped_config()
+    except BotoCoreError as error:
+        raise ConfigurationError(
+            f"AWS_PROFILE, AWS_CONFIG_FILE or AWS_SHARED_CREDENTIALS_FILE: {error}. Correct the variable or the file."
+        ) from error
+
+
 def _configured_endpoint(session: Any) -> str | None:
     provider = ConfiguredEndpointProvider(
         full_config=session.full_config, scoped_config=session.get_scoped_config(), client_name="s3"
@@ -69,8 +81,7 @@ def _configured_endpoint(session: Any) -> str | None:
 
 
 def _aws_endpoint(session: Any, region: str) -> str:
-    resolver = session.get_component("endpoint_resolver")
-    endpoint = resolver.construct_endpoint(
+    endpoint = EndpointResolver(session.get_data("endpoints")).construct_endpoint(
         "s3",
         region,
         use_fips_endpoint=bool(session.get_config_variable("use_fips_endpoint")),

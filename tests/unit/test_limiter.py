@@ -37,17 +37,39 @@ def test_idle_worker_does_not_grow() -> None:
 
 
 def test_throttling_halves_once_a_window() -> None:
-    """A hundred 503 answers of one moment are one signal."""
+    """A hundred 503 answers of one moment, and nothing else, are one signal."""
     limit = AdaptiveLimit(400)
     for _ in range(100):
-        limit.congested(10.0)
+        limit.congested(400, 10.0)
     assert limit.limit == 200
+
+
+def test_few_lost_requests_do_not_stop_a_healthy_flow() -> None:
+    """One time-out in a hundred writes is answered in proportion: the limit settles near the maximum."""
+    limit, now = AdaptiveLimit(400), 0.0
+    for number in range(20_000):
+        now += 0.0025
+        if number % 100:
+            limit.succeeded(0.05, limit.limit, now)
+        else:
+            limit.congested(limit.limit, now)
+    assert limit.limit > 350
+
+
+def test_sustained_throttling_ends_at_one_write() -> None:
+    """While every answer is 503 the limit goes down to the floor, and never below it."""
+    limit = AdaptiveLimit(1000)
+    for second in range(200):
+        limit.congested(limit.limit, float(second))
+    assert limit.limit == 1
 
 
 def test_recovers_after_throttling() -> None:
     """Additive increase brings the limit back while all goes well."""
     limit = AdaptiveLimit(400)
-    limit.congested(0.0)
+    for _ in range(100):
+        limit.congested(400, 0.0)
+    assert limit.limit < 400
     now = 1.0
     for _ in range(120):
         now = run_window(limit, now, 0.05)
@@ -80,5 +102,5 @@ def test_limit_stays_within_its_bounds(outcomes: list[tuple[bool, float, float]]
         if succeeded:
             limit.succeeded(latency, limit.limit, now)
         else:
-            limit.congested(now)
+            limit.congested(limit.limit, now)
         assert 1 <= limit.limit <= 50

@@ -1,0 +1,92 @@
+# `make` alone lists the targets. Everything runs in .venv, made from the hash-pinned files in requirements/.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+ARGS ?=
+
+# Paths that the checkers read; those that are not there yet are left out.
+CODE := $(wildcard streams tests bench demo)
+
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# The project itself: its dependencies are installed already, and setuptools is one of them.
+INSTALL_PROJECT := PYTHONWARNINGS="ignore:Editable installation" $(PIP) install --no-deps --no-build-isolation --editable .
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: venv
+venv: $(VENV)/.dev ## Make .venv with everything that developing and testing need
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v < (3, 14) else "streams needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is %d.%d: run make PYTHON=python3.11 (or another of them)" % v[:2])'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# The demo's environment: no compilers, no Java, no Go; quick to make.
+$(VENV)/.demo: $(VENV)/.python requirements/demo.txt pyproject.toml
+	$(PIP) install --require-hashes --requirement requirements/demo.txt
+	$(INSTALL_PROJECT)
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.python requirements/dev.txt pyproject.toml
+	$(PIP) install --require-hashes --requirement requirements/dev.txt
+	$(INSTALL_PROJECT)
+	@touch $@ $(VENV)/.demo
+
+.PHONY: lint
+lint: venv ## Check style, format and types
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy $(CODE)
+
+.PHONY: format
+format: venv ## Format the code and mend what ruff can mend
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+.PHONY: services
+services: venv ## Get what the tests run for real: Kafka, an S3 server, helm (into .services)
+	$(BIN)/python -m tests.services.install
+
+.PHONY: test
+test: services ## Unit, conformance, integration and fault tests (ARGS="-k name" for some)
+	$(PYTEST) $(ARGS)
+
+.PHONY: test-unit
+test-unit: venv ## Only the tests that need no server
+	$(PYTEST) tests/unit $(ARGS)
+
+.PHONY: demo
+demo: $(VENV)/.demo ## 1,000 messages through the worker into an embedded S3, checked (KEEP=1 leaves it running)
+	$(BIN)/python -m demo $(ARGS)
+
+.PHONY: bench
+bench: services ## Measure against the published numbers and a hand-written consumer
+	$(BIN)/python -m bench $(ARGS)
+
+.PHONY: docs
+docs: venv ## Write docs/configuration.md from the settings
+	$(BIN)/python -m streams.configuration_docs
+
+.PHONY: image
+image: ## Build the container image (ENGINE=podman for another engine)
+	$(or $(ENGINE),docker) build --tag streams:0.1.0 .
+
+# Flags that keep addresses and paths of the machine that ran it out of the files.
+COMPILE := $(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-header \
+	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options --no-annotate \
+	$(UPGRADE) pyproject.toml
+
+.PHONY: requirements
+requirements: venv ## Pin requirements/*.txt again after a change in pyproject.toml (UPGRADE=--upgrade for newer versions)
+	$(COMPILE) --extra=demo --extra=dev --output-file=requirements/dev.txt
+	$(COMPILE) --extra=demo --constraint=requirements/dev.txt --output-file=requirements/demo.txt
+	$(COMPILE) --constraint=requirements/dev.txt --output-file=requirements/run.txt

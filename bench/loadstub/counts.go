@@ -1,0 +1,80 @@
+//go:build linux
+
+package main
+
+import "encoding/json"
+
+// counts is what /__stats reports; only the server's one thread touches it.
+type counts struct {
+	puts          int64
+	keys          map[string]struct{}
+	completedNs   []int64 // when each distinct key was first answered: ascending, because one thread answers
+	bodyBytes     int64
+	otherRequests int64
+	connections   int64
+	inFlight      int64
+	maxInFlight   int64
+	firstPutNs    int64 // arrival of the first PUT's headers
+	lastPutNs     int64 // answer to the last PUT
+	abandonedPuts int64 // PUTs whose client was gone when the answer fell due
+}
+
+func newCounts() counts { return counts{keys: make(map[string]struct{})} }
+
+func (c *counts) putArrived(nowNs int64) {
+	if c.firstPutNs == 0 {
+		c.firstPutNs = nowNs
+	}
+	c.inFlight++
+	c.maxInFlight = max(c.maxInFlight, c.inFlight)
+}
+
+func (c *counts) putAnswered(key string, bodyBytes, nowNs int64) {
+	c.inFlight--
+	c.puts++
+	c.bodyBytes += bodyBytes
+	c.lastPutNs = nowNs
+	before := len(c.keys)
+	c.keys[key] = struct{}{}
+	if len(c.keys) > before {
+		c.completedNs = append(c.completedNs, nowNs)
+	}
+}
+
+func (c *counts) putAbandoned() {
+	c.inFlight--
+	c.abandonedPuts++
+}
+
+// steadyPerSecond is the rate between the 10th and the 90th percentile of completions: neither ramp counts.
+func (c *counts) steadyPerSecond() float64 {
+	n := len(c.completedNs)
+	if n < 20 {
+		return 0
+	}
+	low, high := n/10, n*9/10
+	spanNs := c.completedNs[high] - c.completedNs[low]
+	if spanNs <= 0 {
+		return 0
+	}
+	return float64(high-low) / (float64(spanNs) / 1e9)
+}
+
+func (c *counts) json() []byte {
+	out, err := json.Marshal(map[string]any{
+		"puts":              c.puts,
+		"keys":              len(c.keys),
+		"body_bytes":        c.bodyBytes,
+		"other_requests":    c.otherRequests,
+		"connections":       c.connections,
+		"max_in_flight":     c.maxInFlight,
+		"first_put_ns":      c.firstPutNs,
+		"last_put_ns":       c.lastPutNs,
+		"abandoned_puts":    c.abandonedPuts,
+		"steady_per_second": c.steadyPerSecond(),
+	})
+	if err != nil {
+		panic(err) // numbers only: cannot fail
+	}
+	return out
+}

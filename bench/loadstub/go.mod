@@ -1,0 +1,3 @@
+module loadstub
+
+go 1.21

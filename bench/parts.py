@@ -1,0 +1,134 @@
+"""What each part of the benchmark runs: contenders, loads and rounds.
+
+Runs of one part are interleaved (A B C A B C): the machine's speed drifts, and only neighbours compare fairly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+from bench.contenders import Contender, handwritten, published_design, worker
+from bench.measure import Measurement, MemoryRun, Progress, measure, watch_memory
+from bench.workload import Load, filled_topic, topic
+
+PUBLISHED_LATENCY_MS = 73
+PUBLISHED_MESSAGES = 1_000
+
+# Takes what is about to run and how much of it there is; gives a function to call with how much is done.
+Announce = Callable[[str, int], Progress]
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much work each part does."""
+
+    rounds: int = 3
+    sequence_messages: int = PUBLISHED_MESSAGES
+    sustained: tuple[tuple[int, int], ...] = ((20_000, 73), (50_000, 0))
+    partitions_events: int = 20_000
+    small_memory_seconds: float = 600.0
+    large_memory_seconds: float = 60.0
+
+    def with_rounds(self, rounds: int) -> Sizes:
+        """The same amount of work, another number of times."""
+        return replace(self, rounds=rounds)
+
+
+QUICK = Sizes(
+    rounds=1,
+    sequence_messages=50,
+    sustained=((3_000, 73), (5_000, 0)),
+    partitions_events=3_000,
+    small_memory_seconds=20.0,
+    large_memory_seconds=10.0,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What every part needs to know."""
+
+    bootstrap_servers: str
+    sizes: Sizes
+    announce: Announce
+    max_in_flight: int | None = None
+    worker_command: str | None = None
+
+    def worker(self, client: str, max_in_flight: int | None = None) -> Contender:
+        """Our worker as the command line wants it."""
+        return worker(client, max_in_flight or self.max_in_flight, self.worker_command)
+
+    def run(self, contender: Contender, load: Load, topic_name: str, round_number: int) -> Measurement:
+        """Measure one contender once, and show that it is being done."""
+        progress = self.announce(f"{contender.title}: {load.name}, round {round_number}", load.events)
+        return measure(contender, load, topic_name, self.bootstrap_servers, round_number, progress)
+
+    def interleaved(self, contenders: Sequence[Contender], loads: Sequence[Load]) -> list[Measurement]:
+        """Every contender with every load, round after round; all rounds read the same topics."""
+        with ExitStack() as stack:
+            topics = {load: stack.enter_context(filled_topic(self.bootstrap_servers, load)) for load in loads}
+            return [
+                self.run(contender, load, topics[load], round_number)
+                for round_number in range(1, self.sizes.rounds + 1)
+                for load in loads
+                for contender in contenders
+            ]
+
+
+def published(bench: Bench) -> list[Measurement]:
+    """The published benchmark's designs, as published, and the worker from Kafka with the same messages."""
+    load = Load(PUBLISHED_MESSAGES, PUBLISHED_LATENCY_MS)
+    sequence = Load(bench.sizes.sequence_messages, PUBLISHED_LATENCY_MS)
+    return [
+        bench.run(published_design("sequence", sequence.events), sequence, "", 1),
+        *(
+            bench.run(published_design("threads", load.events), load, "", round_number)
+            for round_number in range(1, bench.sizes.rounds + 1)
+        ),
+        *bench.interleaved([bench.worker("obstore"), bench.worker("aiobotocore")], [load]),
+    ]
+
+
+def sustained(bench: Bench, only: Sequence[str] = ()) -> list[Measurement]:
+    """Both clients of the worker against both of the hand-written consumer."""
+    contenders = [
+        bench.worker("obstore"),
+        handwritten("obstore"),
+        bench.worker("aiobotocore"),
+        handwritten("aiobotocore"),
+    ]
+    chosen = [contender for contender in contenders if not only or contender.name in only]
+    return bench.interleaved(chosen, [Load(events, latency_ms) for events, latency_ms in bench.sizes.sustained])
+
+
+def partitions(bench: Bench, counts: Sequence[int]) -> list[Measurement]:
+    """The worker over more and more partitions: the cost per event should stay flat."""
+    loads = [Load(bench.sizes.partitions_events, PUBLISHED_LATENCY_MS, partitions=count) for count in counts]
+    return bench.interleaved([bench.worker("obstore")], loads)
+
+
+def memory(bench: Bench) -> list[MemoryRun]:
+    """The worker with all its writes in flight for minutes: 1 KB events, then events of 1 MB.
+
+    The latencies are long so that the bounds are reached at a rate which the machine can keep up: 1,000 writes in
+    flight of 1 KB at 2,000 events/s, and 64 MiB in flight of 1 MB at some 30 events/s.
+    """
+    small = Load(events=0, latency_ms=500, event_bytes=1 << 10)
+    large = Load(events=0, latency_ms=2_000, event_bytes=1 << 20)
+    return [
+        _watch(bench, small, bench.sizes.small_memory_seconds, backlog=8_000),
+        _watch(bench, large, bench.sizes.large_memory_seconds, backlog=200),
+    ]
+
+
+def _watch(bench: Bench, load: Load, seconds: float, backlog: int) -> MemoryRun:
+    contender = bench.worker("obstore", max_in_flight=1_000)
+    progress = bench.announce(f"{contender.title}: memory with events of {load.event_bytes:,} bytes", int(seconds))
+    # Kept short on disk; the backlog that the worker has not read yet is far smaller than what is kept.
+    config = {"max.message.bytes": str(4 << 20), "retention.bytes": str(128 << 20), "segment.bytes": str(32 << 20)}
+    with topic(bench.bootstrap_servers, load.partitions, config) as name:
+        return watch_memory(
+            contender, load, name, bench.bootstrap_servers, seconds=seconds, backlog=backlog, progress=progress
+        )

@@ -1,0 +1,145 @@
+"""The demonstration's order of events; see the package's docstring for its parts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import FrameType
+
+from demo import check
+from demo.benchmark import MESSAGE_COUNT, PUBLISHED, PUBLISHED_PUT_SECONDS, Measurement, message
+from demo.broker import EmbeddedBroker, Published
+from demo.errors import DemoError
+from demo.object_store import EmbeddedObjectStore, PutClock
+from demo.report import Report
+from demo.worker import Worker
+
+TOPIC = "demo"
+GROUP = "streams-demo"
+BUCKET = "demo"
+ARRIVAL_TIMEOUT_SECONDS = 90.0
+POLL_SECONDS = 0.05
+
+
+def main() -> int:
+    """Returns the exit code."""
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, _leave)
+    report = Report()
+    with tempfile.TemporaryDirectory(prefix="streams-demo-") as folder:
+        try:
+            _demonstrate(report, Path(folder), keep=os.environ.get("KEEP", "") not in ("", "0"))
+        except DemoError as error:
+            report.step(f"\nThe demo failed: {error}")
+            return 1
+        except KeyboardInterrupt:
+            report.step("\nInterrupted.")
+            return 130
+    return 0
+
+
+def _leave(signum: int, frame: FrameType | None) -> None:
+    """Being ended, or losing the terminal, unwinds the `with` blocks too, so that no worker is left behind."""
+    sys.exit(128 + signum)
+
+
+def _demonstrate(report: Report, folder: Path, *, keep: bool) -> None:
+    broker = EmbeddedBroker()
+    report.step(f"Kafka: an embedded broker at {broker.address}")
+    with EmbeddedObjectStore(PUBLISHED_PUT_SECONDS) as store:
+        bucket = check.Bucket(store.url, BUCKET)
+        report.step(f"S3:    an embedded server at {store.url}, {PUBLISHED_PUT_SECONDS * 1000:.0f} ms for each PUT")
+        published = broker.publish(TOPIC, (message(number) for number in range(MESSAGE_COUNT)))
+        report.step(f"Published {len(published):,} messages to the topic `{TOPIC}`")
+        with Worker(_settings(broker.address, store.url, folder), folder / "worker.log") as worker:
+            try:
+                result = _archive(report, worker, bucket, store.clock, published)
+                if keep:
+                    _show(report, result)
+                    _keep(report, worker, f"{store.url}/{BUCKET}")
+                _stop(report, worker, broker, published)
+            except DemoError as error:
+                raise DemoError(f"{error}\n\nThe end of the worker's log:\n{worker.log_tail()}") from error
+        if not keep:
+            _show(report, result)
+            report.step(f"Its stats page was {worker.stats_url}\n`make demo KEEP=1` leaves everything running.")
+
+
+def _archive(
+    report: Report, worker: Worker, bucket: check.Bucket, clock: PutClock, published: Published
+) -> list[Measurement]:
+    """Waits until the worker has written everything, checks it, and returns our rows of the table."""
+    started_seconds = time.monotonic()
+    report.step("Started the worker: faust -A streams worker")
+    _wait_for_objects(report, worker, clock)
+    whole_seconds = clock.last_answer_seconds - started_seconds
+    with report.progress("Objects verified", MESSAGE_COUNT) as advance:
+        verified = check.verify(bucket, TOPIC, published, advance)
+    worker.stats()
+    return [
+        Measurement("Streams, first PUT to last", MESSAGE_COUNT, clock.elapsed_seconds, verified),
+        Measurement("Streams, from its start", MESSAGE_COUNT, whole_seconds, verified),
+    ]
+
+
+def _stop(report: Report, worker: Worker, broker: EmbeddedBroker, published: Published) -> None:
+    worker.stop()
+    check.verify_committed(broker.committed(TOPIC, GROUP), published)
+    report.step("The worker stopped on SIGTERM with exit code 0, every message committed.")
+
+
+def _show(report: Report, result: list[Measurement]) -> None:
+    report.table([*result, *PUBLISHED])
+    report.step(
+        "The published figures are of S3 itself. The S3 here waits as long over each PUT,\n"
+        "but is a Python server on the cores that the worker runs on, and bounds these\n"
+        "seconds; `make bench` measures in earnest."
+    )
+
+
+def _keep(report: Report, worker: Worker, bucket_url: str) -> None:
+    """Leaves everything running until Ctrl-C."""
+    report.step(f"Stats page:  {worker.stats_url}\nThe bucket:  {bucket_url}\nCtrl-C stops it.")
+    try:
+        while True:
+            worker.check_running()
+            time.sleep(POLL_SECONDS)
+    except KeyboardInterrupt:
+        report.step("Stopping.")
+
+
+def _settings(broker_address: str, store_url: str, folder: Path) -> dict[str, str]:
+    """All that the worker is told: where Kafka is, which topic, where S3 is."""
+    return {
+        "STREAMS_KAFKA_BOOTSTRAP_SERVERS": broker_address,
+        "STREAMS_TOPICS": TOPIC,
+        "STREAMS_CONSUMER_GROUP": GROUP,
+        "STREAMS_S3_BUCKET": BUCKET,
+        "STREAMS_S3_ENDPOINT_URL": store_url,
+        "STREAMS_S3_PATH_STYLE": "true",
+        "STREAMS_S3_REGION": check.REGION,
+        "STREAMS_DATA_DIR": str(folder),
+        "AWS_ACCESS_KEY_ID": check.ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": check.SECRET_KEY,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+def _wait_for_objects(report: Report, worker: Worker, clock: PutClock) -> None:
+    deadline_seconds = time.monotonic() + ARRIVAL_TIMEOUT_SECONDS
+    with report.progress("Objects in the bucket", MESSAGE_COUNT) as advance:
+        while clock.answered < MESSAGE_COUNT:
+            worker.check_running()
+            if time.monotonic() > deadline_seconds:
+                raise DemoError(f"{clock.answered} of {MESSAGE_COUNT} objects came in {ARRIVAL_TIMEOUT_SECONDS:.0f} s.")
+            advance(clock.answered)
+            time.sleep(POLL_SECONDS)
+        advance(MESSAGE_COUNT)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

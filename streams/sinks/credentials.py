@@ -1,0 +1,168 @@
+"""AWS credentials for both S3 clients, from botocore's own chain: environment, profile, SSO, web identity (IRSA),
+container, instance metadata; and on top of it the role of `STREAMS_S3_ROLE_ARN`.
+
+botocore renews what expires 10 to 15 minutes ahead. When S3 says `ExpiredToken` all the same, `expire` makes the next
+request start from an empty chain, which also reads changed files again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from aiobotocore.config import AioConfig
+from aiobotocore.credentials import (
+    AioAssumeRoleCredentialFetcher,
+    AioCredentials,
+    AioDeferredRefreshableCredentials,
+)
+from aiobotocore.session import AioSession, get_session
+from botocore.credentials import ReadOnlyCredentials
+
+from streams.errors import SinkRefusedError, SinkUnavailableError, StreamsError
+from streams.settings import Settings
+from streams.sinks.s3_errors import from_credentials
+
+if TYPE_CHECKING:
+    from obstore.store import S3Credential
+
+ASK_AGAIN_SECONDS = 5.0
+"""How long an answer of the chain, good or bad, stands before botocore is asked again; asking renews only if needed."""
+
+RENEW_AGAIN_SECONDS = 1.0
+"""How soon after a renewal S3's `ExpiredToken` counts again: writes in flight at that time still report the old one."""
+
+ROLE_SESSION_NAME: Final = "streams"
+
+# obstore 0.12.1 takes credentials that expire within 300 s for stale, and then asks its provider up to ten times a
+# second while every new request waits (measured). One second more and it asks once a second, which costs nothing.
+_OBSTORE_STALE: Final = timedelta(seconds=300)
+_OBSTORE_ASKS_AFTER: Final = timedelta(seconds=1)
+
+
+class CredentialSource:
+    """The credentials of the chain, as fresh as botocore keeps them; one for a client, however many writes ask it.
+
+    Credentials that work are used while they are renewed, and for as long as S3 takes them if renewing fails: an STS or
+    metadata endpoint that hangs does not stop the writes.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._asking: asyncio.Task[None] | None = None
+        self._credentials: Any = None
+        self._frozen: ReadOnlyCredentials | None = None
+        self._failure: StreamsError | None = None
+        self._ask_again_at = 0.0
+        self._loaded_at = 0.0
+
+    @property
+    def failure(self) -> StreamsError | None:
+        """Why there are no credentials now, as an exception of the caller's own; `None` when there are some."""
+        failure = self._failure
+        if isinstance(failure, SinkRefusedError):
+            return SinkRefusedError(failure.reason, failure.detail, failure.remedy)
+        if isinstance(failure, SinkUnavailableError):
+            return SinkUnavailableError(failure.reason, failure.detail)
+        return failure
+
+    async def frozen(self) -> ReadOnlyCredentials:
+        """Credentials to sign with now.
+
+        Raises `SinkRefusedError` where the chain has none, `SinkUnavailableError` where they cannot be got just now.
+        """
+        if monotonic() >= self._ask_again_at:
+            if self._asking is None:
+                self._asking = asyncio.create_task(self._ask())
+            if self._frozen is None:
+                await asyncio.shield(self._asking)  # one write's cancellation is not the others'
+        if (failure := self.failure) is not None:
+            raise failure
+        return self._frozen
+
+    def expire(self) -> None:
+        """Forget the credentials, for S3 says that they have expired.
+
+        All writes in flight say so at about the same time; the chain is asked once.
+        """
+        if monotonic() - self._loaded_at >= RENEW_AGAIN_SECONDS:
+            self._credentials = None
+            self._frozen = None
+            self._ask_again_at = 0.0
+
+    async def for_obstore(self) -> S3Credential:
+        """`frozen` as obstore's `credential_provider` returns it."""
+        credentials = await self.frozen()
+        return {
+            "access_key_id": credentials.access_key,
+            "secret_access_key": credentials.secret_key,
+            "token": credentials.token or None,
+            "expires_at": datetime.now(UTC) + _OBSTORE_STALE + _OBSTORE_ASKS_AFTER,
+        }
+
+    def for_botocore(self) -> AioCredentials:
+        """`frozen` as aiobotocore's clients ask for it."""
+        return _SourceCredentials(self)
+
+    async def close(self) -> None:
+        """Stop asking."""
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.gather(self._asking, return_exceptions=True)
+
+    async def _ask(self) -> None:
+        """Ask the chain; ends with credentials or with a failure, and never raises."""
+        try:
+            async with asyncio.timeout(self._settings.s3_request_timeout_seconds):
+                if self._credentials is None:
+                    self._credentials = await self._load()
+                self._frozen = await self._credentials.get_frozen_credentials()
+            self._failure = None
+        except Exception as error:
+            if self._frozen is None:
+                self._credentials = None
+                self._failure = error if isinstance(error, StreamsError) else from_credentials(error)
+        finally:
+            self._ask_again_at = monotonic() + ASK_AGAIN_SECONDS
+            self._asking = None
+
+    async def _load(self) -> Any:
+        session = get_session()
+        if self._settings.s3_region is not None:
+            session.set_config_variable("region", self._settings.s3_region)  # for STS and SSO
+        session.set_default_client_config(self._client_config())
+        found = await session.get_credentials()
+        if found is None:
+            raise from_credentials(None)
+        self._loaded_at = monotonic()
+        return found if self._settings.s3_role_arn is None else self._assumed_role(session, found)
+
+    def _client_config(self) -> AioConfig:
+        """For STS and SSO: the same patience as with S3, and one retry, for a renewal has time."""
+        return AioConfig(
+            connect_timeout=self._settings.s3_connect_timeout_seconds,
+            read_timeout=self._settings.s3_request_timeout_seconds,
+            retries={"total_max_attempts": 2},
+        )
+
+    def _assumed_role(self, session: AioSession, source: Any) -> AioDeferredRefreshableCredentials:
+        extra = {"RoleSessionName": ROLE_SESSION_NAME}
+        if self._settings.s3_role_external_id is not None:
+            extra["ExternalId"] = self._settings.s3_role_external_id
+        fetcher = AioAssumeRoleCredentialFetcher(
+            session.create_client, source, self._settings.s3_role_arn, extra_args=extra, cache={}
+        )
+        return AioDeferredRefreshableCredentials(refresh_using=fetcher.fetch_credentials, method="assume-role")
+
+
+class _SourceCredentials(AioCredentials):
+    """What aiobotocore signs with: asks the source for every request."""
+
+    def __init__(self, source: CredentialSource) -> None:
+        super().__init__(access_key="", secret_key="", method="streams")
+        self._source = source
+
+    async def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        return await self._source.frozen()
