@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import tempfile
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 import faust
 import mode.loop
@@ -20,7 +21,7 @@ from aiokafka.errors import KafkaError
 from faust.app.base import BootStrategy
 from faust.types import TP
 
-from streams.consumer import ConsumerOptions, WatermarkTransport
+from streams.consumer import Conductor, ConsumerOptions, WatermarkConsumer, WatermarkTransport
 from streams.delivery import Delivery
 from streams.errors import ConfigurationError
 from streams.kafka_security import aiokafka_security_options
@@ -47,17 +48,20 @@ MAX_POLL_RECORDS = 1000
 TOPIC_REFRESH_SECONDS = 60.0
 
 
-class ConsumerOnly(BootStrategy):  # type: ignore[misc]  # untyped base
+class ConsumerOnly(BootStrategy):
     """Streams only reads from Kafka: no producer is started, so none needs an ACL."""
 
     enable_kafka_producer = False
 
 
-class StreamsApp(faust.App):  # type: ignore[misc]  # untyped base
+class StreamsApp(faust.App):
     """The Faust app, together with the parts that it is made of."""
 
     BootStrategy = ConsumerOnly
     mundane_level = "debug"
+
+    event_topic: Any
+    """The topics that the agent reads, as one Faust channel (`_add_agent` makes it)."""
 
     def __init__(self, settings: Settings, sink: Sink, **options: Any) -> None:
         self.settings = settings
@@ -83,12 +87,17 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # untyped base
         """Raises ConfigurationError when consuming cannot work; learns the topics that a pattern means."""
         if self.settings.web_enabled:
             check_web_port(self.settings)
-        self.channel.topics = await check_kafka(self.settings, self.security)
+        self.event_topic.topics = await check_kafka(self.settings, self.security)
 
     @property
     def drained(self) -> bool:
         """Whether everything that was in flight at the last stop or rebalance was written and committed."""
         return self.status.consumer is None or self.status.consumer.drained
+
+    @property
+    def watermark_consumer(self) -> WatermarkConsumer:
+        """Faust's consumer, as what it is here."""
+        return cast(WatermarkConsumer, self.consumer)
 
     def begin_drain(self) -> None:
         """From here on `drained` is false until the drain has said otherwise."""
@@ -98,7 +107,7 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # untyped base
     async def on_start(self) -> None:
         """Open the sink before any event can arrive."""
         await self.delivery.sink.start()
-        self.status.consumer = self.consumer
+        self.status.consumer = self.watermark_consumer
         await super().on_start()
 
     async def on_shutdown(self) -> None:
@@ -112,7 +121,7 @@ class StreamsApp(faust.App):  # type: ignore[misc]  # untyped base
         return await self.delivery.wait_idle(timeout_seconds, even_if_failing=self.should_stop)
 
     def _hold_partition(self, record: Record) -> None:
-        self.consumer.hold(TP(record.topic, record.partition))
+        self.watermark_consumer.hold(TP(record.topic, record.partition))
 
 
 def create_app(settings: Settings | None = None, sink: Sink | None = None) -> StreamsApp:
@@ -172,7 +181,7 @@ def _faust_options(settings: Settings) -> dict[str, Any]:
 
 
 def _max_buffered_events(settings: Settings) -> int:
-    """Events in memory, those in flight among them: enough to keep all places busy while the next fetch is on its way."""
+    """Events in memory, those in flight among them: enough to keep all places busy until the next fetch is there."""
     return 2 * settings.max_in_flight + MAX_POLL_RECORDS
 
 
@@ -194,9 +203,9 @@ def _consumer_options(app: StreamsApp) -> ConsumerOptions:
 
 
 def _add_agent(app: StreamsApp) -> None:
-    app.channel = app.topic(*app.settings.topic_names, key_serializer="raw", value_serializer="raw")
+    app.event_topic = app.topic(*app.settings.topic_names, key_serializer="raw", value_serializer="raw")
 
-    @app.agent(app.channel, name="archive", concurrency=AGENT_CONCURRENCY)
+    @app.agent(app.event_topic, name="archive", concurrency=AGENT_CONCURRENCY)
     async def archive(stream: Any) -> None:
         """Begin the write of each event; acknowledge it when it is durable, and not before."""
         stream = stream.noack()
@@ -208,17 +217,17 @@ def _add_tasks(app: StreamsApp) -> None:
     settings, status = app.settings, app.status
 
     @app.on_partitions_assigned.connect
-    async def note_assignment(sender: Any, assigned: set[TP], **kwargs: Any) -> None:
+    async def note_assignment(sender: Any, *assignments: Any, **kwargs: Any) -> None:
         status.assigned = True
         app.stats.rebalances += 1
-        logger.info("assigned: %s", ", ".join(f"{tp.topic}/{tp.partition}" for tp in sorted(assigned)) or "nothing")
+        logger.info("assigned: %s", ", ".join(f"{tp.topic}/{tp.partition}" for tp in sorted(*assignments)) or "nothing")
 
     _every(app, 1.0, lambda: _tick(status))
     _every(app, END_OFFSETS_INTERVAL_SECONDS, status.refresh_end_offsets)
     if settings.summary_interval_seconds:
         _every(app, settings.summary_interval_seconds, lambda: _log_summary(status))
-    if settings.topic_pattern:
-        _every(app, TOPIC_REFRESH_SECONDS, lambda: _subscribe_to_new_topics(app))
+    if pattern := settings.topic_pattern:
+        _every(app, TOPIC_REFRESH_SECONDS, lambda: _subscribe_to_new_topics(app, pattern))
 
 
 def _every(app: StreamsApp, interval_seconds: float, work: Callable[[], Awaitable[None]]) -> None:
@@ -237,21 +246,19 @@ async def _log_summary(status: Status) -> None:
     logger.info("%s", status.summary())
 
 
-async def _subscribe_to_new_topics(app: StreamsApp) -> None:
+async def _subscribe_to_new_topics(app: StreamsApp, pattern: re.Pattern[str]) -> None:
     """A pattern also means topics that are made later; Faust itself only knows fixed names."""
-    pattern = app.settings.topic_pattern
-    assert pattern is not None
     try:
-        names = await asyncio.wait_for(app.consumer.topic_names(), REQUEST_TIMEOUT_SECONDS)
+        names = await asyncio.wait_for(app.watermark_consumer.topic_names(), REQUEST_TIMEOUT_SECONDS)
         found = matching_topics(pattern, names)
     except (TimeoutError, KafkaError, ConfigurationError) as error:  # a broker that is away; topics that were deleted
         logger.warning("could not look for new topics, trying again in %.0f s: %s", TOPIC_REFRESH_SECONDS, error)
         return
-    new = [name for name in found if name not in app.channel.topics]
+    new = [name for name in found if name not in app.event_topic.topics]
     if new:
         logger.info("new topics match %s: %s", pattern.pattern, ", ".join(new))
-        app.channel.topics.extend(new)
-        app.topics.subscribe_again()
+        app.event_topic.topics.extend(new)
+        cast(Conductor, app.topics).subscribe_again()
 
 
 __all__ = ["ConfigurationError", "StreamsApp", "create_app"]

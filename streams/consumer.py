@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import aiokafka
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
@@ -83,7 +83,7 @@ class ConsumerOptions:
 class Batch:
     """Records as aiokafka handed them out, and the position of each partition behind them."""
 
-    records: dict[Any, list[Any]]
+    records: Mapping[Any, list[Any]]
     positions: dict[Any, int]
 
 
@@ -176,16 +176,16 @@ class WatermarkConsumerThread(AIOKafkaConsumerThread):
 
         await self.call_thread(check, self._ensure_consumer())
 
-    async def seek_to_committed(self) -> dict[TP, tuple[int | None, int]]:
+    async def seek_assigned(self) -> dict[TP, tuple[int | None, int]]:
         """Put every assigned partition to its committed offset, or to its beginning where there is none.
 
         Returns, for each, the committed offset and the position that was sought.
         """
         offsets: dict[TP, tuple[int | None, int]]
-        offsets = await self.call_thread(self._seek_to_committed, self._ensure_consumer())
+        offsets = await self.call_thread(self._seek_assigned, self._ensure_consumer())
         return offsets
 
-    async def _seek_to_committed(self, consumer: aiokafka.AIOKafkaConsumer) -> dict[TP, tuple[int | None, int]]:
+    async def _seek_assigned(self, consumer: aiokafka.AIOKafkaConsumer) -> dict[TP, tuple[int | None, int]]:
         partitions = list(consumer.assignment())
         committed = await asyncio.gather(*(consumer.committed(tp) for tp in partitions))
         beginnings = await consumer.beginning_offsets(partitions) if partitions else {}
@@ -317,7 +317,7 @@ class WatermarkConsumer(AIOKafkaConsumer):
                 if self.flow_active:
                     await self._take_batch()
                 else:
-                    await self.wait(self.can_resume_flow)
+                    await self.wait(self.can_resume_flow.wait())
         except TopicAuthorizationFailedError as error:
             self.options.fatal(
                 ConfigurationError(
@@ -365,7 +365,7 @@ class WatermarkConsumer(AIOKafkaConsumer):
     def _deliverer(self, partition: TP, watermark: PartitionWatermark) -> Callable[[Any], None]:
         """The way of one event into the queue of the agent that reads `partition`."""
         app, generation = self.app, watermark.generation
-        (channel,) = app.topics._tp_index[partition]
+        (channel,) = cast(Conductor, app.topics)._tp_index[partition]
         put = channel.queue.put_nowait
         topic, number = partition
 
@@ -491,14 +491,14 @@ class WatermarkConsumer(AIOKafkaConsumer):
         return self._committed_offset[tp]
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Faust's livelock detection only logs, and counts what this consumer does not keep; `health` judges instead."""
+        """Faust's livelock detection only logs, from figures that this consumer does not keep; `health` judges instead."""
 
     # --- moving and stopping ----------------------------------------------------------------------------------
 
     async def perform_seek(self) -> None:
         """Begin a generation: every assigned partition at its committed offset, with an empty table."""
         generation = self.app.consumer_generation_id
-        offsets = await self._thread.seek_to_committed()
+        offsets = await self._thread.seek_assigned()
         self._forget(list(self.watermarks))
         for tp, (committed, position) in offsets.items():
             self.watermarks[tp] = PartitionWatermark(generation, position)
@@ -526,7 +526,7 @@ class WatermarkConsumer(AIOKafkaConsumer):
         """Say that a partition ends before what was committed (called from the consumer's thread)."""
         logger.error(
             "%s/%s: the committed offset %d lies behind the end %d, so the topic was made anew or lost its end. "
-            "Starting from its beginning: objects of the old offsets will be overwritten unless STREAMS_S3_PREFIX changes",
+            "Starting from its beginning: objects of the old offsets are overwritten unless STREAMS_S3_PREFIX changes",
             tp.topic,
             tp.partition,
             committed,

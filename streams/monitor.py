@@ -11,7 +11,7 @@ from faust.sensors.monitor import Monitor
 from faust.types import TP
 
 
-class CountingMonitor(Monitor):  # type: ignore[misc]  # faust ships this class without annotations for its bases
+class CountingMonitor(Monitor):
     """Counts events in and out of the agents; everything else of Faust's monitor works as before."""
 
     mundane_level = "debug"

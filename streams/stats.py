@@ -14,7 +14,7 @@ from time import monotonic, time
 from streams.errors import RecordRejectedError
 from streams.record import Record
 
-LATENCY_BOUNDS_SECONDS = tuple(
+LATENCY_BOUNDS_SECONDS: tuple[float, ...] = tuple(
     round(base * 10**exponent, 6) for exponent in range(-3, 2) for base in (1, 1.25, 1.6, 2, 2.5, 3.2, 4, 5, 6.3, 8)
 )
 """Upper bounds of the latency buckets, 1 ms to 80 s, ten a decade: a percentile is right to within a quarter."""

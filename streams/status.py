@@ -96,15 +96,13 @@ class Status:
 
     def partitions(self, now: float) -> list[PartitionStatus]:
         """Every assigned partition, in order."""
-        if self.consumer is None:
-            return []
-        return [self._partition(tp, now) for tp in sorted(self.consumer.watermarks)]
+        consumer = self.consumer
+        return [] if consumer is None else [self._partition(consumer, tp, now) for tp in sorted(consumer.watermarks)]
 
-    def _partition(self, tp: TP, now: float) -> PartitionStatus:
-        assert self.consumer is not None
-        watermark = self.consumer.watermarks[tp]
+    def _partition(self, consumer: WatermarkConsumer, tp: TP, now: float) -> PartitionStatus:
+        watermark = consumer.watermarks[tp]
         oldest = watermark.oldest_pending
-        held = self.stats.holds.get((tp.topic, tp.partition)) if tp in self.consumer.held else None
+        held = self.stats.holds.get((tp.topic, tp.partition)) if tp in consumer.held else None
         end = self.end_offsets.get(tp)
         if end is not None and watermark.position is not None:
             end = max(end, watermark.position)
@@ -113,7 +111,7 @@ class Status:
             partition=tp.partition,
             position=watermark.position,
             watermark=watermark.committable,
-            committed=self.consumer.committed_offset(tp),
+            committed=consumer.committed_offset(tp),
             end=end,
             pending=len(watermark.pending),
             oldest=None if oldest is None else self._describe_oldest(tp, oldest, now),

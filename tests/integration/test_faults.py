@@ -5,11 +5,11 @@ Each test ends with the same proof (`assert_archived`), read with clients that a
 
 from __future__ import annotations
 
-import itertools
 import json
 import signal
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import pytest
@@ -28,7 +28,9 @@ from tests.services.s3_faults import (
     RESET,
     SLOW_DOWN,
     Delay,
+    Fault,
     Hang,
+    Reset,
     always,
     every,
     first_attempts,
@@ -88,6 +90,11 @@ def events_written(worker: WorkerProcess) -> int:
         return 0
 
 
+def wrote(proxy: S3FaultProxy, count: int) -> bool:
+    """Whether S3 has been asked for so many writes."""
+    return proxy.requests["PUT"] >= count
+
+
 def wait_written(worker: WorkerProcess, count: int, timeout_seconds: float = 60) -> None:
     wait_until(lambda: events_written(worker) >= count, timeout_seconds, lambda: worker.log_tail(20), 0.05)
 
@@ -109,15 +116,11 @@ def test_killed_again_and_again_loses_nothing(
     s3_proxy.rule = every(100, Delay(3))
     settings = {"STREAMS_S3_ENDPOINT_URL": s3_proxy.endpoint_url, "STREAMS_MAX_IN_FLIGHT": "40"} | SHORT_SESSION
     workers = [start_worker(topic, settings), start_worker(topic, settings)]
-    kills = 0
-    for victim in itertools.cycle(workers):
-        before = s3_proxy.requests["PUT"]
-        wait_until(lambda: s3_proxy.requests["PUT"] >= before + 1_000, 60, "no writes any more", 0.05)
+    for kill in range(1, 6):
+        wait_until(partial(wrote, s3_proxy, kill * 1_000), 60, "no writes any more", 0.05)
+        victim = workers[kill % 2]
         victim.kill()
-        kills += 1
         victim.start()
-        if kills == 5:
-            break
     assert_archived(expected, 120)
     assert s3_proxy.injected["Delay"] > 20
     assert s3_proxy.dropped > 0, "no write was waiting when its worker was killed: the test was not sensitive"
@@ -133,7 +136,7 @@ def test_sigterm_in_mid_flight_drains_and_commits(
     group: str,
     assert_archived: Assert,
 ) -> None:
-    """SIGTERM: what is in flight becomes durable and is committed, exit code 0; the next worker writes only the rest."""
+    """SIGTERM: what is in flight becomes durable and is committed, code 0; the next worker writes only the rest."""
     topic = make_topic(2)
     expected = spread(produce, topic, 2, 2_000)
     s3_proxy.rule = always(Delay(0.5))
@@ -274,7 +277,7 @@ def test_every_kind_of_s3_trouble_is_survived(
     """503, 500, resets, time-outs, and an answer that is lost after the write, in turn, on every tenth request."""
     topic = make_topic(2)
     expected = spread(produce, topic, 2, 2_000)
-    faults = [SLOW_DOWN, INTERNAL_ERROR, RESET, Hang(4), type(RESET)(after_write=True)]
+    faults: list[Fault] = [SLOW_DOWN, INTERNAL_ERROR, RESET, Hang(4), Reset(after_write=True)]
     s3_proxy.rule = in_turn(10, faults)
     settings = {
         "STREAMS_S3_CLIENT": client,
@@ -328,7 +331,7 @@ def test_refusal_holds_loudly_and_skips_nothing(
     broker: KafkaBroker,
     group: str,
 ) -> None:
-    """Denied access or a missing bucket: nothing is committed or skipped, the log says what to do, and it mends itself."""
+    """Denied access or a missing bucket: nothing is committed or skipped, the log says what to do, and it goes on."""
     topic = make_topic(1)
     expected = spread(produce, topic, 1, 300)
     s3_proxy.rule = always(fault)

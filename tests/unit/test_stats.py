@@ -60,11 +60,12 @@ def test_retrying_event_keeps_its_first_failure_time_until_it_is_done() -> None:
 def test_sink_is_failing_until_something_is_durable_again() -> None:
     """The worker holds from the first failure without a success after it."""
     stats = Stats()
-    assert not stats.sink_failing
+    story = [stats.sink_failing]
     stats.retrying(record(0), "connection", "refused", 1)
-    assert stats.sink_failing
+    story.append(stats.sink_failing)
     stats.written("orders", 0.01, 1)
-    assert not stats.sink_failing
+    story.append(stats.sink_failing)
+    assert [False, True, False] == story
 
 
 def test_held_partition_shows_its_lowest_event() -> None:

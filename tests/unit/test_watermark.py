@@ -74,7 +74,7 @@ def test_offset_behind_the_position_is_an_error() -> None:
     data=st.data(),
 )
 def test_watermark_is_never_above_an_event_that_is_not_durable(offsets: list[int], data: st.DataObject) -> None:
-    """Any gaps, any order of completion: at each step everything below the watermark is durable, and no step is missed."""
+    """Any gaps, any order of completion: all below the watermark is durable, and no step is missed."""
     watermark = PartitionWatermark(1, offsets[0])
     pending: set[int] = set()
     delivered = iter(offsets)
