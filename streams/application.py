@@ -84,10 +84,15 @@ class StreamsApp(faust.App):
             )
 
     async def preflight(self) -> None:
-        """Raises ConfigurationError when consuming cannot work; learns the topics that a pattern means."""
+        """Check what consuming needs, learn the topics that a pattern means, open the sink.
+
+        Raises:
+            ConfigurationError: the worker cannot work as configured.
+        """
         if self.settings.web_enabled:
             check_web_port(self.settings)
         self.event_topic.topics = await check_kafka(self.settings, self.security)
+        await self.delivery.sink.start()
 
     @property
     def drained(self) -> bool:
@@ -105,8 +110,7 @@ class StreamsApp(faust.App):
             self.status.consumer.drained = False
 
     async def on_start(self) -> None:
-        """Open the sink before any event can arrive."""
-        await self.delivery.sink.start()
+        """Show the consumer to the pages before any event can arrive."""
         self.status.consumer = self.watermark_consumer
         await super().on_start()
 
@@ -217,10 +221,11 @@ def _add_tasks(app: StreamsApp) -> None:
     settings, status = app.settings, app.status
 
     @app.on_partitions_assigned.connect
-    async def note_assignment(sender: Any, *assignments: Any, **kwargs: Any) -> None:
+    async def note_assignment(*arguments: Any, **kwargs: Any) -> None:
+        assigned: set[TP] = arguments[1]
         status.assigned = True
         app.stats.rebalances += 1
-        logger.info("assigned: %s", ", ".join(f"{tp.topic}/{tp.partition}" for tp in sorted(*assignments)) or "nothing")
+        logger.info("assigned: %s", ", ".join(f"{tp.topic}/{tp.partition}" for tp in sorted(assigned)) or "nothing")
 
     _every(app, 1.0, lambda: _tick(status))
     _every(app, END_OFFSETS_INTERVAL_SECONDS, status.refresh_end_offsets)

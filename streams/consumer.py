@@ -491,7 +491,7 @@ class WatermarkConsumer(AIOKafkaConsumer):
         return self._committed_offset[tp]
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Faust's livelock detection only logs, from figures that this consumer does not keep; `health` judges instead."""
+        """Faust's livelock detection only logs, from figures that are not kept here; `health` judges instead."""
 
     # --- moving and stopping ----------------------------------------------------------------------------------
 
@@ -540,6 +540,12 @@ class WatermarkConsumer(AIOKafkaConsumer):
             await super().on_partitions_revoked(revoked)
         finally:
             self._forget(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """A rebalance ends with `perform_seek`; Faust leaves that out where nothing was assigned (a spare worker)."""
+        await super().on_partitions_assigned(assigned, generation_id)
+        if not assigned:
+            self.rebalancing_since = None
 
     def _forget(self, partitions: Iterable[TP]) -> None:
         for tp in partitions:

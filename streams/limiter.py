@@ -14,11 +14,13 @@ ADDITIVE_SHARE = 0.01
 CONGESTED_FACTOR = 0.5
 """What remains of the limit after a window in which every write was throttled or timed out."""
 SLOW_FACTOR = 0.9
-SLOW_RATIO = 2.0
-SLOW_MARGIN_SECONDS = 0.1
-"""A window is slow when its mean latency passes twice the baseline and 100 ms more: noise stays below that."""
-BASELINE_DRIFT = 1.005
-"""The baseline, a minimum, rises by half a percent a window, so that a lasting change of the service becomes normal."""
+SLOW_RATIO = 1.5
+SLOW_MARGIN_SECONDS = 0.025
+"""A window is slow when its mean latency passes one and a half times the baseline and 25 ms more: what queues, here or
+there, gains nothing from more company. Noise stays below that in a window of many writes."""
+BASELINE_DRIFT = 1.001
+"""The baseline, a minimum, rises by a thousandth a window (it doubles in three minutes at most), so that a lasting
+change of the service becomes normal."""
 MIN_WINDOW_SECONDS = 0.25
 MIN_SAMPLES = 20
 

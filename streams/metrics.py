@@ -31,7 +31,7 @@ class StatusCollector(Collector):
 
     def _counters(self) -> Iterator[Metric]:
         stats = self._status.stats
-        events = CounterMetricFamily("streams_events_durable", "Events whose object is durable.", labels=["topic"])
+        events = CounterMetricFamily("streams_durable_events", "Events whose object is durable.", labels=["topic"])
         sent = CounterMetricFamily("streams_sent_bytes", "Bytes of object bodies written.", labels=["topic"])
         for topic in stats.events:
             events.add_metric([topic], stats.events[topic])

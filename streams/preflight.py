@@ -19,6 +19,7 @@ from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.conn import create_conn
 from aiokafka.errors import (
     GroupAuthorizationFailedError,
+    KafkaConnectionError,
     KafkaError,
     SaslAuthenticationFailed,
     TopicAuthorizationFailedError,
@@ -129,8 +130,9 @@ def _why(error: BaseException, settings: Settings) -> str:
         return "unreachable: connection refused. Check STREAMS_KAFKA_BOOTSTRAP_SERVERS, and that the broker runs."
     if isinstance(error, asyncio.TimeoutError):
         return f"no answer within {CONNECT_TIMEOUT_SECONDS:.0f} s. Check STREAMS_KAFKA_BOOTSTRAP_SERVERS and firewalls."
+    closed = isinstance(error, ConnectionError | KafkaConnectionError)
     return (
-        f"{type(error).__name__}: {error or 'the broker closed the connection'}. Does the listener speak "
+        f"{'the broker closed the connection' if closed else repr(error)}. Does the listener speak "
         f"STREAMS_KAFKA_SECURITY_PROTOCOL={settings.kafka_security_protocol}"
         + (
             " and are the credentials right?"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import logging.config
 import os
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from streams.application import StreamsApp
 
 logger = logging.getLogger(__name__)
+
+GC_THRESHOLD_OBJECTS = 50_000
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -78,12 +81,20 @@ class StreamsWorker(faust.Worker):
         except ConfigurationError as error:
             print(f"streams: cannot start: {error}", file=sys.stderr)
             sys.exit(EXIT_CONFIGURATION)
+        _collect_garbage_rarely()
         try:
             super().execute_from_commandline()
         except SystemExit as ended:
             if ended.code in (None, EXIT_OK) and not self.app.drained:
                 sys.exit(EXIT_FAILED)
             raise
+
+
+def _collect_garbage_rarely() -> None:
+    """What is loaded by now stays; an event leaves no cycles, so looking for them every 700 objects is wasted work."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD_OBJECTS, *gc.get_threshold()[1:])
 
 
 def _leave(code: int) -> NoReturn:

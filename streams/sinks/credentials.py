@@ -8,9 +8,8 @@ request start from an empty chain, which also reads changed files again.
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from aiobotocore.config import AioConfig
 from aiobotocore.credentials import (
@@ -25,9 +24,6 @@ from streams.errors import SinkRefusedError, SinkUnavailableError, StreamsError
 from streams.settings import Settings
 from streams.sinks.s3_errors import from_credentials
 
-if TYPE_CHECKING:
-    from obstore.store import S3Credential
-
 ASK_AGAIN_SECONDS = 5.0
 """How long an answer of the chain, good or bad, stands before botocore is asked again; asking renews only if needed."""
 
@@ -35,11 +31,6 @@ RENEW_AGAIN_SECONDS = 1.0
 """How soon after a renewal S3's `ExpiredToken` counts again: writes in flight at that time still report the old one."""
 
 ROLE_SESSION_NAME: Final = "streams"
-
-# obstore 0.12.1 takes credentials that expire within 300 s for stale, and then asks its provider up to ten times a
-# second while every new request waits (measured). One second more and it asks once a second, which costs nothing.
-_OBSTORE_STALE: Final = timedelta(seconds=300)
-_OBSTORE_ASKS_AFTER: Final = timedelta(seconds=1)
 
 
 class CredentialSource:
@@ -92,15 +83,9 @@ class CredentialSource:
             self._frozen = None
             self._ask_again_at = 0.0
 
-    async def for_obstore(self) -> S3Credential:
-        """`frozen` as obstore's `credential_provider` returns it."""
-        credentials = await self.frozen()
-        return {
-            "access_key_id": credentials.access_key,
-            "secret_access_key": credentials.secret_key,
-            "token": credentials.token or None,
-            "expires_at": datetime.now(UTC) + _OBSTORE_STALE + _OBSTORE_ASKS_AFTER,
-        }
+    def known(self) -> ReadOnlyCredentials | None:
+        """Credentials to sign with now, or `None` when `frozen` has to be awaited: cheap enough for every event."""
+        return self._frozen if monotonic() < self._ask_again_at else None
 
     def for_botocore(self) -> AioCredentials:
         """`frozen` as aiobotocore's clients ask for it."""

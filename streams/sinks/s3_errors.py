@@ -191,8 +191,6 @@ _CERTIFICATE: Final = re.compile(r"invalid peer certificate|UnknownIssuer|CERTIF
 _OBSTORE_CAUSE: Final = re.compile(
     r'(?:message|error): "([^"]+)"|hyper::Error\(\s*(\w+)|(invalid peer certificate: \w+)'
 )
-CREDENTIAL_PROVIDER: Final = "External AWS credential provider"
-"""Stands in obstore's text where the credential provider raised; it knows what."""
 
 
 def from_obstore(error: BaseException) -> StreamsError:

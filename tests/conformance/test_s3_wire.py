@@ -33,22 +33,17 @@ def object_headers(request: Recorded) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({}, CHECKSUM),
-        ({"s3_checksum": "none"}, {}),
-        ({"s3_storage_class": "STANDARD_IA"}, {**CHECKSUM, "x-amz-storage-class": "STANDARD_IA"}),
-        ({"s3_sse": "AES256"}, {**CHECKSUM, SSE: "AES256"}),
+        ({}, {}),
+        ({"s3_checksum": "sha256"}, CHECKSUM),
+        ({"s3_storage_class": "STANDARD_IA"}, {"x-amz-storage-class": "STANDARD_IA"}),
+        ({"s3_sse": "AES256"}, {SSE: "AES256"}),
         (
             {"s3_sse": "aws:kms", "s3_sse_kms_key_id": KMS_KEY, "s3_bucket_key_enabled": True},
-            {
-                **CHECKSUM,
-                SSE: "aws:kms",
-                f"{SSE}-aws-kms-key-id": KMS_KEY,
-                f"{SSE}-bucket-key-enabled": "true",
-            },
+            {SSE: "aws:kms", f"{SSE}-aws-kms-key-id": KMS_KEY, f"{SSE}-bucket-key-enabled": "true"},
         ),
-        ({"s3_sse": "aws:kms"}, {**CHECKSUM, SSE: "aws:kms"}),
+        ({"s3_sse": "aws:kms"}, {SSE: "aws:kms"}),
     ],
-    ids=["defaults", "no-checksum", "storage-class", "sse-s3", "sse-kms-with-key", "sse-kms"],
+    ids=["defaults", "checksum", "storage-class", "sse-s3", "sse-kms-with-key", "sse-kms"],
 )
 async def test_settings_become_signed_headers(
     start_client: StartClient, http_server: HttpServer, fields: dict[str, Any], expected: dict[str, str]

@@ -156,10 +156,14 @@ def _offset(message: Message) -> int:
 def partition_stats(worker: WorkerProcess, topic: str, partition: int = 0) -> dict[str, Any]:
     """What `/stats` says of one partition."""
     (found,) = [
-        entry
-        for entry in worker.stats()["partitions"]
-        if (entry["topic"], entry["partition"]) == (topic, partition)
+        entry for entry in worker.stats()["partitions"] if (entry["topic"], entry["partition"]) == (topic, partition)
     ]
+    return dict(found)
+
+
+def wait_held(worker: WorkerProcess, topic: str) -> dict[str, Any]:
+    """What `/stats` says of the event that holds partition 0 of a topic."""
+    found = wait_until(lambda: partition_stats(worker, topic)["held"], 10, worker.log_tail)
     return dict(found)
 
 
@@ -219,7 +223,11 @@ def test_memory_bound_holds_with_large_events(
 
 
 def test_envelope_holds_the_whole_event(
-    make_topic: MakeTopic, produce: Produce, start_worker: StartWorker, broker: KafkaBroker, archive: Archive,
+    make_topic: MakeTopic,
+    produce: Produce,
+    start_worker: StartWorker,
+    broker: KafkaBroker,
+    archive: Archive,
     assert_committed: AssertCommitted,
 ) -> None:
     """`STREAMS_BODY=envelope`: one JSON document gives the event back, and a JSON value stands in it verbatim."""
@@ -230,11 +238,10 @@ def test_envelope_holds_the_whole_event(
     start_worker(topic, {"STREAMS_BODY": "envelope"})
     assert_committed(next_offsets(expected))
     found = {}
-    for key in archive.keys():
-        stored = archive.read(key)
+    for stored in map(archive.read, archive.keys()):
         position, content = read_envelope(stored.body)
         found[position] = content
-        assert f"{topic}/0/{position[2]:020d}.json" == key
+        assert f"{topic}/0/{position[2]:020d}.json" == stored.key
     assert expected == found
 
 
@@ -261,7 +268,10 @@ def _decoded(text: str | None, encoding: str | None) -> bytes | None:
 
 
 def test_timestamps_are_kept_and_make_keys(
-    make_topic: MakeTopic, broker: KafkaBroker, start_worker: StartWorker, archive: Archive,
+    make_topic: MakeTopic,
+    broker: KafkaBroker,
+    start_worker: StartWorker,
+    archive: Archive,
     assert_committed: AssertCommitted,
 ) -> None:
     """The producer's time and the broker's, to the millisecond, as metadata and as `{timestamp:%Y/%m/%d/%H}` in UTC."""
@@ -333,20 +343,22 @@ def test_open_transaction_is_waited_for(
     archive: Archive,
     assert_committed: AssertCommitted,
 ) -> None:
-    """Nothing behind an open transaction is archived or counted as lag until the transaction ends; then all of it is."""
+    """What is behind an open transaction is neither archived nor counted as lag until it ends; then all of it is."""
     topic = make_topic()
     expected = produce(topic, [b"before"] * 3, partition=0)
-    settings = {"transactional.id": f"open-{topic}"}
-    transactional = EventProducer(broker.bootstrap_servers, settings)
-    transactional._producer.init_transactions(30)
-    transactional._producer.begin_transaction()
-    inside = transactional.produce(topic, [b"inside"] * 3, partition=0)
+    settings = {"bootstrap.servers": broker.bootstrap_servers, "transactional.id": f"open-{topic}", "log_level": 0}
+    transactional = Producer(settings)
+    transactional.init_transactions(30)
+    transactional.begin_transaction()
+    transactional.produce(topic, value=b"inside", partition=0)
+    assert 0 == transactional.flush(30)
+    inside: Expected = {(topic, 0, 3): (None, b"inside", ())}
     behind = produce(topic, [b"behind"] * 3, partition=0)
     worker = start_worker(topic)
     assert_committed({(topic, 0): 3})
     archive.assert_complete(expected)
     wait_until(lambda: worker.stats()["lag"] == 0, 15, lambda: f"{worker.stats()}")
-    transactional._producer.commit_transaction(30)
+    transactional.commit_transaction(30)
     assert_committed({(topic, 0): end_offset(broker, topic)})
     archive.assert_complete(expected | inside | behind)
 
@@ -372,19 +384,17 @@ def test_compacted_topic_with_gaps(
         producer.produce(topic, [(b"key-%d" % (number % 7), b"%d" % number, ()) for _ in range(50)], partition=0)
     fillers = iter(range(1_000))
 
-    def compacted() -> dict[int, Message] | None:
-        """One event for each key is all that is left; a filler closes the segment before it."""
+    def compacted() -> dict[int, Message]:
+        """The topic, once one event for each key is all that is left; a filler closes the segment before it."""
         producer.produce(topic, [(b"filler-%d" % next(fillers), b"", ())], partition=0)
         left = read_topic(broker, topic)
-        return left if set(Counter(message.key() for message in left.values()).values()) == {1} else None
+        return left if set(Counter(message.key() for message in left.values()).values()) == {1} else {}
 
     left = wait_until(compacted, 60, "the log cleaner has left more than one event of a key", 0.3)
     end = end_offset(broker, topic)
     assert min(left) > 0
     assert len(left) < end / 10, "there are gaps"
-    expected: Expected = {
-        (topic, 0, offset): (message.key(), message.value(), ()) for offset, message in left.items()
-    }
+    expected: Expected = {(topic, 0, offset): (message.key(), message.value(), ()) for offset, message in left.items()}
     worker = start_worker(topic)
     assert_committed({(topic, 0): end})
     archive.assert_complete(expected)
@@ -444,7 +454,8 @@ def test_poison_events_become_dead_letters(
     assert poison == dict(read_envelope(body) for body in letters.values())
     reasons = [json.loads(body)["dead_letter"] for _, body in sorted(letters.items())]
     assert POISON_REASONS == [reason["reason"] for reason in reasons]
-    assert all(f"{topic}/0/{offset}" in reason["detail"] for reason, (_, _, offset) in zip(reasons, poison, strict=True))
+    for reason, (_, _, offset) in zip(reasons, poison, strict=True):
+        assert f"{topic}/0/{offset}" in reason["detail"]
     stats = worker.stats()
     assert {"key_template": 5, "key_too_long": 1} == stats["topics"][topic]["dead_letters"]
     assert (len(expected), len(poison)) == (stats["totals"]["events"], stats["totals"]["dead_letters"])
@@ -465,7 +476,7 @@ def test_held_partition_stops_at_the_event_and_others_go_on(
     group: str,
     assert_committed: AssertCommitted,
 ) -> None:
-    """`STREAMS_ON_REJECT=hold`: nothing past the event is committed, also after a restart, until the cause is mended."""
+    """`STREAMS_ON_REJECT=hold`: nothing past the event is committed, not after a restart either, until it is mended."""
     topic = make_topic(2)
     before = produce(topic, good(0), partition=0)
     poison = produce(topic, [b"not JSON"], partition=0)
@@ -474,7 +485,7 @@ def test_held_partition_stops_at_the_event_and_others_go_on(
     worker = start_worker(topic, settings)
     assert_committed({(topic, 0): 20, (topic, 1): 20})
     for run in range(2):
-        held = wait_until(lambda worker=worker: partition_stats(worker, topic)["held"], 10, worker.log_tail)
+        held = wait_held(worker, topic)
         assert (20, "key_template") == (held["offset"], held["reason"])
         assert f"{topic}/0/20" in held["detail"]
         expected |= produce(topic, good(20 + 20 * run), partition=1)
@@ -495,7 +506,11 @@ def test_held_partition_stops_at_the_event_and_others_go_on(
 
 
 def test_published_benchmarks_keys_need_leave_to_overwrite(
-    make_topic: MakeTopic, produce: Produce, start_worker: StartWorker, archive: Archive, assert_archived: AssertArchived
+    make_topic: MakeTopic,
+    produce: Produce,
+    start_worker: StartWorker,
+    archive: Archive,
+    assert_archived: AssertArchived,
 ) -> None:
     """`message_{value.message_id}.json` may give two events one key: refused, unless overwriting is meant."""
     topic = make_topic()
@@ -514,7 +529,11 @@ def test_published_benchmarks_keys_need_leave_to_overwrite(
 
 
 def test_keys_from_keys_headers_and_values(
-    make_topic: MakeTopic, produce: Produce, start_worker: StartWorker, archive: Archive, assert_archived: AssertArchived
+    make_topic: MakeTopic,
+    produce: Produce,
+    start_worker: StartWorker,
+    archive: Archive,
+    assert_archived: AssertArchived,
 ) -> None:
     """Text of an event in a key is encoded, so that it neither adds a segment nor meets another event's key."""
     topic = make_topic()
@@ -566,13 +585,16 @@ def test_pattern_outlives_a_broker_that_is_away(
     expected = producer.produce("orders.first", [b"before"], partition=0)
     settings = {"STREAMS_KAFKA_BOOTSTRAP_SERVERS": own_broker.bootstrap_servers}
     worker = start_worker(r"^orders\..*", settings, app="tests.integration.apps.quick_topic_refresh")
+
+    def committed() -> bool:
+        return own_broker.committed_offsets(group) == next_offsets(expected)
+
+    wait_until(committed, COMMIT_TIMEOUT_SECONDS, worker.log_tail)
     own_broker.kill()
     wait_until(lambda: "could not look for new topics" in worker.log(), 20, worker.log_tail)
     own_broker.start()
     own_broker.create_topic("orders.second")
     expected |= producer.produce("orders.first", [b"after"], partition=0)
     expected |= producer.produce("orders.second", [b"new"], partition=0)
-    wait_until(
-        lambda: own_broker.committed_offsets(group) == next_offsets(expected), COMMIT_TIMEOUT_SECONDS, worker.log_tail
-    )
+    wait_until(committed, COMMIT_TIMEOUT_SECONDS, worker.log_tail)
     archive.assert_complete(expected)

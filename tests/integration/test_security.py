@@ -72,9 +72,7 @@ def test_archives_over_tls(secure_broker: KafkaBroker, assert_archives: AssertAr
 
 
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plain-key", "encrypted-key"])
-def test_archives_over_mutual_tls(
-    encrypted: bool, secure_broker: KafkaBroker, assert_archives: AssertArchives
-) -> None:
+def test_archives_over_mutual_tls(encrypted: bool, secure_broker: KafkaBroker, assert_archives: AssertArchives) -> None:
     """The worker shows a certificate of its own; its key may be encrypted."""
     certificates = secure_broker.certificates
     assert certificates is not None

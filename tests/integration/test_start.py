@@ -164,7 +164,8 @@ class TestLogin:
         """TLS where there is none, and none where there is: the setting of the protocol is named."""
         login = sasl(secure_broker, "PLAIN", spoken) if "SASL" in spoken else listener(secure_broker, spoken)
         login["STREAMS_KAFKA_BOOTSTRAP_SERVERS"] = secure_broker.address(actual)
-        assert_refused("any", login, "STREAMS_KAFKA_SECURITY_PROTOCOL", secure_broker.address(actual))
+        where = f"{secure_broker.address(actual)}: the broker closed the connection"
+        assert_refused("any", login, where, f"STREAMS_KAFKA_SECURITY_PROTOCOL={spoken}")
 
 
 class TestAddresses:
@@ -303,7 +304,12 @@ FOREIGN_VARIABLES = {
 
 
 def test_foreign_variables_change_nothing(
-    make_topic: MakeTopic, produce: Produce, start_worker: StartWorker, broker: KafkaBroker, archive: Archive, group: str
+    make_topic: MakeTopic,
+    produce: Produce,
+    start_worker: StartWorker,
+    broker: KafkaBroker,
+    archive: Archive,
+    group: str,
 ) -> None:
     """Variables that belong to somebody else neither crash the worker nor change where it works and what it commits."""
     topic = make_topic(2)

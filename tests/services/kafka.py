@@ -99,6 +99,7 @@ class KafkaBroker:
 
     def start(self, timeout_seconds: float = 60) -> None:
         """Start (or start again, with the data that is there) and return when the broker answers."""
+        self._admin = None  # one from before a kill may wait in vain for the group's coordinator
         properties = self.directory / "server.properties"
         if not properties.exists():
             properties.write_text("\n".join(f"{name}={value}" for name, value in self._properties().items()))

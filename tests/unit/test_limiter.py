@@ -88,7 +88,7 @@ def test_lasting_change_of_latency_becomes_the_new_baseline() -> None:
     """A service that is slower for good does not pin the limit to the floor."""
     limit = AdaptiveLimit(400)
     now = run_window(limit, 0.0, 0.05)
-    for _ in range(600):
+    for _ in range(3_000):
         now = run_window(limit, now, 0.5, writes=60)
     assert limit.limit > 200
 

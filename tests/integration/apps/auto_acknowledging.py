@@ -12,7 +12,7 @@ from streams.application import create_app
 app = create_app()
 
 
-@app.agent(app.channel, name="careless")
+@app.agent(app.topic(*app.settings.topic_names), name="careless")
 async def careless(stream: Any) -> None:
     """Faust acknowledges each event as soon as the next one is asked for."""
     async for _ in stream:
