@@ -12,13 +12,14 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
 RUN python3 -m venv /opt/streams
 WORKDIR /src
 # Dependencies first: they change less often than the code, and are then taken from the build cache.
-COPY requirements/run.txt requirements/run.txt
+COPY requirements/run.txt requirements/build.txt requirements/
 RUN /opt/streams/bin/python -m pip install --require-hashes --requirement requirements/run.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY streams streams
 # pip has no work in the finished image.
-RUN /opt/streams/bin/python -m pip install --no-deps . \
-    && /opt/streams/bin/python -m pip uninstall --yes pip
+RUN /opt/streams/bin/python -m pip install --require-hashes --requirement requirements/build.txt \
+    && /opt/streams/bin/python -m pip install --no-deps --no-build-isolation . \
+    && /opt/streams/bin/python -m pip uninstall --yes setuptools pip
 
 # hadolint ignore=DL3006
 FROM ${BASE} AS run

@@ -90,3 +90,5 @@ requirements: venv ## Pin requirements/*.txt again after a change in pyproject.t
 	$(COMPILE) --extra=demo --extra=dev --output-file=requirements/dev.txt
 	$(COMPILE) --extra=demo --constraint=requirements/dev.txt --output-file=requirements/demo.txt
 	$(COMPILE) --constraint=requirements/dev.txt --output-file=requirements/run.txt
+	@{ echo '# What building the project itself needs; of requirements/dev.txt, for the image (`make requirements` writes it).'; \
+		awk '/^setuptools==/ {on = 1} /^    #/ {on = 0} on' requirements/dev.txt; } > requirements/build.txt

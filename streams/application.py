@@ -21,6 +21,7 @@ from aiokafka.errors import KafkaError
 from faust.app.base import BootStrategy
 from faust.types import TP
 
+from streams import __version__
 from streams.consumer import Conductor, ConsumerOptions, WatermarkConsumer, WatermarkTransport
 from streams.delivery import Delivery
 from streams.errors import ConfigurationError
@@ -35,7 +36,7 @@ from streams.sinks import Sink, make_sink
 from streams.stats import Stats
 from streams.status import END_OFFSETS_INTERVAL_SECONDS, Status
 from streams.web import add_pages
-from streams.worker import StreamsWorker, refuse
+from streams.worker import StreamsWorker, leave_out_banner, refuse
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +112,17 @@ class StreamsApp(faust.App):
 
     async def on_start(self) -> None:
         """Show the consumer to the pages before any event can arrive."""
+        settings = self.settings
+        logger.info(
+            "streams %s: topics %s as group %s to bucket %s, prefix %r, %s with at most %d writes in flight",
+            __version__,
+            ", ".join(self.event_topic.topics),
+            settings.consumer_group,
+            settings.s3_bucket,
+            settings.s3_prefix,
+            settings.s3_client,
+            settings.max_in_flight,
+        )
         self.status.consumer = self.watermark_consumer
         await super().on_start()
 
@@ -137,6 +149,8 @@ def create_app(settings: Settings | None = None, sink: Sink | None = None) -> St
     settings = settings or load_settings()
     if settings.uvloop:
         mode.loop.use("uvloop")
+    if settings.log_format == "json":
+        leave_out_banner()
     app = StreamsApp(settings, sink or make_sink(settings), **_faust_options(settings))
     app.finalize()  # with F_STRICT Faust lets nobody read `conf` before
     app.transport = WatermarkTransport(app.conf.broker_consumer, app, _consumer_options(app))

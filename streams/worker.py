@@ -10,9 +10,10 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import faust
+import faust.cli.worker
 
 from streams.errors import ConfigurationError
 
@@ -76,6 +77,8 @@ class StreamsWorker(faust.Worker):
 
     def execute_from_commandline(self) -> NoReturn:
         """Check, run, and exit with a code that says how it ended."""
+        # Until Faust installs its handlers: a container's first process would ignore the signal otherwise.
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
         try:
             self.loop.run_until_complete(self.app.preflight())
         except ConfigurationError as error:
@@ -87,7 +90,17 @@ class StreamsWorker(faust.Worker):
         except SystemExit as ended:
             if ended.code in (None, EXIT_OK) and not self.app.drained:
                 sys.exit(EXIT_FAILED)
+            logger.info("left the group, exit code %s", ended.code or EXIT_OK)
             raise
+
+
+def leave_out_banner() -> None:
+    """Faust prints a table of its own before anything is logged; a reader of JSON lines cannot use it."""
+    faust.cli.worker.worker.on_worker_created = _say_nothing  # type: ignore[method-assign, assignment] # Faust has no switch
+
+
+def _say_nothing(command: Any, worker: Any) -> None:
+    """Takes the place of Faust's banner."""
 
 
 def _collect_garbage_rarely() -> None:

@@ -188,7 +188,7 @@ def test_only_its_own_address_and_pages_are_served(idle_worker: WorkerProcess) -
 def test_ready_only_once_the_group_has_answered(make_topic: MakeTopic, start_worker: StartWorker) -> None:
     """While a frozen member delays the group, a new worker is alive and not ready; then it takes over and is."""
     topic = make_topic()
-    settings = {"STREAMS_KAFKA_SESSION_TIMEOUT_SECONDS": "8"}
+    settings = {"STREAMS_KAFKA_SESSION_TIMEOUT_SECONDS": "10"}
     frozen = start_worker(topic, settings)
     frozen.freeze()
     worker = start_worker(topic, settings, wait=False)
@@ -199,7 +199,7 @@ def test_ready_only_once_the_group_has_answered(make_topic: MakeTopic, start_wor
         except OSError:
             return False
 
-    wait_until(answers, 8, worker.log_tail, 0.05)
+    wait_until(answers, 10, worker.log_tail, 0.05)
     status, reason = worker.get("/health/ready")
     assert 503 == status
     assert "waiting for the consumer group" in reason

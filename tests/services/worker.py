@@ -24,8 +24,8 @@ _INHERITED = ("PATH", "LANG", "LC_ALL", "TMPDIR", "TZ", "LD_LIBRARY_PATH")
 class WorkerProcess:
     """One worker. `settings` is its environment (`STREAMS_...`, `AWS_...`); web port and data directory are its own.
 
-    `app` is what `faust -A` is given: a module of the tests may change the app or add to it. `start` may be called again
-    after it has ended; the log goes on in the same file.
+    `app` is what `faust -A` is given: a module of the tests may change the app or add to it.
+    `start` may be called again after it has ended; the log goes on in the same file.
     """
 
     def __init__(
