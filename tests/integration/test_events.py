@@ -153,18 +153,16 @@ def _offset(message: Message) -> int:
     return offset
 
 
-def partition_stats(worker: WorkerProcess, topic: str, partition: int = 0) -> dict[str, Any]:
-    """What `/stats` says of one partition."""
-    (found,) = [
-        entry for entry in worker.stats()["partitions"] if (entry["topic"], entry["partition"]) == (topic, partition)
-    ]
-    return dict(found)
-
-
 def wait_held(worker: WorkerProcess, topic: str) -> dict[str, Any]:
     """What `/stats` says of the event that holds partition 0 of a topic."""
-    found = wait_until(lambda: partition_stats(worker, topic)["held"], 10, worker.log_tail)
-    return dict(found)
+
+    def held() -> dict[str, Any] | None:
+        of_topic = [entry for entry in worker.stats()["partitions"] if entry["topic"] == topic]
+        return next((entry["held"] for entry in of_topic if entry["partition"] == 0), None)
+
+    found = wait_until(held, 10, worker.log_tail)
+    assert found is not None
+    return found
 
 
 # -- contents and codecs ----------------------------------------------------------------------------------------------
@@ -398,7 +396,7 @@ def test_compacted_topic_with_gaps(
     worker = start_worker(topic)
     assert_committed({(topic, 0): end})
     archive.assert_complete(expected)
-    assert 0 == worker.stats()["lag"]
+    wait_until(lambda: worker.stats()["lag"] == 0, 15, lambda: f"{worker.stats()}")
 
 
 # -- events that can never be written ---------------------------------------------------------------------------------

@@ -205,7 +205,8 @@ def test_ready_only_once_the_group_has_answered(make_topic: MakeTopic, start_wor
     assert "waiting for the consumer group" in reason
     assert "starting" == worker.stats()["state"]
     worker.wait_ready(20)
-    assert [topic] == [entry["topic"] for entry in worker.stats()["partitions"]]
+    taken_over = wait_stats(worker, lambda seen: seen["partitions"])["partitions"]
+    assert [topic] == [entry["topic"] for entry in taken_over]
 
 
 def test_spare_worker_is_ready(make_topic: MakeTopic, start_worker: StartWorker) -> None:
