@@ -10,7 +10,6 @@ import logging
 import re
 import tempfile
 from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any, cast
@@ -22,7 +21,7 @@ from faust.app.base import BootStrategy
 from faust.types import TP
 
 from streams import __version__
-from streams.consumer import Conductor, ConsumerOptions, WatermarkConsumer, WatermarkTransport
+from streams.consumer import Conductor, ConsumerOptions, Run, WatermarkConsumer, WatermarkTransport
 from streams.delivery import Delivery
 from streams.errors import ConfigurationError
 from streams.kafka_security import aiokafka_security_options
@@ -225,10 +224,13 @@ def _add_agent(app: StreamsApp) -> None:
 
     @app.agent(app.event_topic, name="archive", concurrency=AGENT_CONCURRENCY)
     async def archive(stream: Any) -> None:
-        """Begin the write of each event; acknowledge it when it is durable, and not before."""
-        stream = stream.noack()
-        async for event in stream.events():
-            await app.delivery.start(event.value, partial(stream.ack, event))
+        """Begin the write of each event; it is acknowledged when it is durable, and not before."""
+        async for event in stream.noack().events():
+            run: Run = event.value
+            for record in run.records:
+                if run.watermark.retired:
+                    break  # revoked while it waited for a place: the partition's new owner writes it
+                await app.delivery.start(record, run.acknowledge)
 
 
 def _add_tasks(app: StreamsApp) -> None:

@@ -37,7 +37,6 @@ from faust.transport.drivers.aiokafka import Consumer as AIOKafkaConsumer
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 from mode import Service
-from mode.utils.futures import notify
 
 from streams.errors import ConfigurationError
 from streams.record import Record
@@ -45,8 +44,8 @@ from streams.watermark import PartitionWatermark
 
 logger = logging.getLogger(__name__)
 
-YIELD_EVERY_EVENTS = 100
-"""Events put into the agents' queue before the event loop gets its turn."""
+RUN_EVENTS = 16
+"""Records that travel as one Faust event: queue, stream and actor cost a sixteenth of what they would for each."""
 RECORD_OVERHEAD_BYTES = 1_000
 """What an event costs in memory besides its key, value and headers (measured: Record, Message, Event, table entry)."""
 MIN_FETCH_BYTES = 64 * 1024
@@ -85,6 +84,19 @@ class Batch:
 
     records: Mapping[Any, list[Any]]
     positions: dict[Any, int]
+
+
+@dataclass(slots=True)
+class Run:
+    """Consecutive records of a partition, as the value of one Faust event; each is acknowledged by itself."""
+
+    records: list[Record]
+    watermark: PartitionWatermark
+    consumer: WatermarkConsumer
+
+    def acknowledge(self, record: Record) -> None:
+        """Call when the record is durable, and not before."""
+        self.consumer.acknowledge(self.watermark, record.offset)
 
 
 class WatermarkConsumerThread(AIOKafkaConsumerThread):
@@ -342,70 +354,70 @@ class WatermarkConsumer(AIOKafkaConsumer):
 
     async def _deliver(self, batch: Batch, flow: int) -> None:
         """Put a batch into the agents' queue; stops when flow stops (a seek follows before it is on again)."""
-        since_yield = 0
-        for tp, records in batch.records.items():
+        for tp, fetched in batch.records.items():
             partition = TP(tp.topic, tp.partition)
             watermark = self.watermarks[partition]
-            deliver = self._deliverer(partition, watermark)
-            for record in records:
+            run: list[Record] = []
+            for entry in fetched:
                 if self._is_full:
+                    self._put(run, partition, watermark)
+                    run = []
                     await self._wait_for_room(flow)
                 if flow != self._flow:
                     return
                 if partition in self.held:
-                    await self._thread.seek_back({partition: record.offset})
+                    await self._thread.seek_back({partition: entry.offset})
                     break
-                deliver(record)
-                since_yield += 1
-                if since_yield >= YIELD_EVERY_EVENTS:
-                    since_yield = 0
+                run.append(self._take(entry, watermark))
+                if len(run) == RUN_EVENTS:
+                    self._put(run, partition, watermark)
+                    run = []
                     await asyncio.sleep(0)
+            self._put(run, partition, watermark)
         self._advance(batch.positions, flow)
 
-    def _deliverer(self, partition: TP, watermark: PartitionWatermark) -> Callable[[Any], None]:
-        """The way of one event into the queue of the agent that reads `partition`."""
-        app, generation = self.app, watermark.generation
-        (channel,) = cast(Conductor, app.topics)._tp_index[partition]
-        put = channel.queue.put_nowait
-        topic, number = partition
+    def _take(self, fetched: Any, watermark: PartitionWatermark) -> Record:
+        """Count an event in the partition's table; from here on it is pending."""
+        key, value, headers, timestamp = fetched.key, fetched.value, fetched.headers, fetched.timestamp
+        size_bytes = RECORD_OVERHEAD_BYTES + (len(key) if key else 0) + (len(value) if value else 0)
+        if headers:
+            size_bytes += sum(len(name) + (len(content) if content else 0) for name, content in headers)
+        watermark.delivered(fetched.offset, size_bytes)
+        self.buffered_bytes += size_bytes
+        self.buffered_events += 1
+        return Record(
+            fetched.topic,
+            fetched.partition,
+            fetched.offset,
+            timestamp if timestamp is not None and timestamp >= 0 else None,
+            fetched.timestamp_type,
+            key,
+            value,
+            headers,
+        )
 
-        def deliver(fetched: Any) -> None:
-            key, value, headers = fetched.key, fetched.value, fetched.headers
-            size_bytes = RECORD_OVERHEAD_BYTES + (len(key) if key else 0) + (len(value) if value else 0)
-            if headers:
-                size_bytes += sum(len(name) + (len(content) if content else 0) for name, content in headers)
-            offset, timestamp = fetched.offset, fetched.timestamp
-            record = Record(
-                topic,
-                number,
-                offset,
-                timestamp if timestamp is not None and timestamp >= 0 else None,
-                fetched.timestamp_type,
-                key,
-                value,
-                headers,
-            )
-            message = ConsumerMessage(
-                topic,
-                number,
-                offset,
-                (timestamp or 0) / 1000,
-                fetched.timestamp_type,
-                None,
-                key,
-                value,
-                None,
-                tp=partition,
-                generation_id=generation,
-            )
-            message.refcount = 1
-            message.tracked = True  # the watermark tracks it; Faust's own set of weak references is not needed
-            watermark.delivered(offset, size_bytes)
-            self.buffered_bytes += size_bytes
-            self.buffered_events += 1
-            put(app.create_event(key, record, None, message))
-
-        return deliver
+    def _put(self, records: list[Record], partition: TP, watermark: PartitionWatermark) -> None:
+        """Hand a run to the agent that reads the partition: one Faust event for all its records."""
+        if not records:
+            return
+        first = records[0]
+        message = ConsumerMessage(
+            topic=partition.topic,
+            partition=partition.partition,
+            offset=first.offset,
+            timestamp=(first.timestamp_ms or 0) / 1000,
+            timestamp_type=first.timestamp_type or 0,
+            headers=None,
+            key=None,
+            value=None,
+            checksum=None,
+            tp=partition,
+            generation_id=watermark.generation,
+        )
+        message.refcount = 1
+        message.tracked = True  # the watermark tracks its records; Faust's own set of weak references is not needed
+        (channel,) = cast(Conductor, self.app.topics)._tp_index[partition]
+        channel.queue.put_nowait(self.app.create_event(None, Run(records, watermark, self), None, message))
 
     def _advance(self, positions: Mapping[Any, int], flow: int) -> None:
         """Take over positions that moved past control records; everything before them has been delivered."""
@@ -439,23 +451,19 @@ class WatermarkConsumer(AIOKafkaConsumer):
     # --- acknowledging and committing -------------------------------------------------------------------------
 
     def ack(self, message: Any) -> bool:
-        """Count an event as durable; one of an older generation never moves an offset."""
-        if message.acked:
-            return False
-        message.acked = True
-        watermark = self.watermarks.get(message.tp)
-        if watermark is None or watermark.generation != message.generation_id:
-            return False
-        size_bytes = watermark.durable(message.offset)
-        if size_bytes is None:
-            return False
+        """Faust's acknowledgement of a whole message: does nothing, for a run is acknowledged record by record."""
+        return False
+
+    def acknowledge(self, watermark: PartitionWatermark, offset: int) -> None:
+        """Count an event as durable; one of an older generation changes nothing."""
+        size_bytes = watermark.durable(offset)
+        if size_bytes is None or watermark.retired:
+            return
         self.buffered_bytes -= size_bytes
         self.buffered_events -= 1
         self.last_acknowledged = monotonic()
         if not self._room.is_set():
             self._room.set()
-        notify(self._waiting_for_ack)
-        return True
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
         return (tp for tp in list(self.watermarks) if topics is None or tp in topics or tp.topic in topics)
@@ -553,6 +561,7 @@ class WatermarkConsumer(AIOKafkaConsumer):
             self._committed_offset.pop(tp, None)
             self.held.discard(tp)
             if watermark is not None:
+                watermark.retired = True
                 self.buffered_bytes -= watermark.pending_bytes
                 self.buffered_events -= len(watermark.pending)
         self._room.set()

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-Acknowledge = Callable[[], Awaitable[object]]
+Acknowledge = Callable[[Record], None]
 HoldPartition = Callable[[Record], None]
 
 CONGESTION_REASONS = frozenset({"throttled", "timeout"})
@@ -56,6 +56,8 @@ class Delivery:
         self.stats = stats
         self.limit = AdaptiveLimit(max_in_flight)
         self.in_flight = 0
+        self._waiting = 0
+        """Events that have been taken and wait for a place in flight."""
         self._dead_letters = dead_letters
         self._hold_partition = hold_partition
         self._backoff = wait_random_exponential(multiplier=retry_base_seconds, max=retry_max_seconds)
@@ -67,28 +69,35 @@ class Delivery:
 
     async def start(self, record: Record, acknowledge: Acknowledge) -> None:
         """Take an event: wait for a place in flight, begin its write, return while that goes on."""
-        while self.in_flight >= self.limit.limit:
-            place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._queue.append(place)
-            try:
-                await place
-            except asyncio.CancelledError:
-                self._wake()  # the place that was given to this event goes to the next one
-                raise
+        if self.in_flight >= self.limit.limit:
+            await self._wait_for_place()
         self.in_flight += 1
         self._idle.clear()
         task = asyncio.create_task(self._deliver(record, acknowledge))
         self._tasks.add(task)
         task.add_done_callback(self._release)
 
+    async def _wait_for_place(self) -> None:
+        self._waiting += 1
+        try:
+            while self.in_flight >= self.limit.limit:
+                place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                self._queue.append(place)
+                await place
+        except asyncio.CancelledError:
+            self._wake()  # the place that was given to this event goes to the next one
+            raise
+        finally:
+            self._waiting -= 1
+
     async def wait_idle(self, timeout_seconds: float, *, even_if_failing: bool = True) -> bool:
-        """Wait until nothing is in flight; whether that came to pass in time.
+        """Wait until nothing is in flight or waits for it; whether that came to pass in time.
 
         With `even_if_failing=False` it gives up as soon as all that is left is being retried: a rebalance should not
         wait for an outage to end.
         """
         deadline = monotonic() + timeout_seconds
-        while self.in_flight:
+        while self.in_flight or self._waiting:
             left = deadline - monotonic()
             if left <= 0 or (not even_if_failing and len(self.stats.waiting) >= self.in_flight):
                 return False
@@ -116,7 +125,7 @@ class Delivery:
             now = monotonic()
             self.limit.succeeded(now - began, self.in_flight, now)
             self.stats.written(record.topic, now - began, sent_bytes)
-            await acknowledge()
+            acknowledge(record)
 
     def _release(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -143,7 +152,7 @@ class Delivery:
             await self._reject(rejection, record, acknowledge)
             return
         self.stats.written(record.topic, monotonic() - began, sent_bytes)
-        await acknowledge()
+        acknowledge(record)
 
     async def _reject(self, rejection: RecordRejectedError, record: Record, acknowledge: Acknowledge) -> None:
         if not self._dead_letters:
@@ -156,7 +165,7 @@ class Delivery:
             return
         self.stats.dead_lettered(record.topic, rejection.reason)
         logger.warning("event %s is in the dead letters at %s: %s", record.position, object_key, rejection)
-        await acknowledge()
+        acknowledge(record)
 
     def _hold(self, rejection: RecordRejectedError, record: Record) -> None:
         self.stats.held(record, rejection)

@@ -14,7 +14,7 @@ class PartitionWatermark:
     arrive (compaction, transaction markers) need no entry: they are below the next delivered offset.
     """
 
-    __slots__ = ("generation", "pending", "pending_bytes", "position")
+    __slots__ = ("generation", "pending", "pending_bytes", "position", "retired")
 
     def __init__(self, generation: int, position: int | None) -> None:
         """Start at `position`, the next offset to be delivered; `None` while a new group has not read anything."""
@@ -23,6 +23,8 @@ class PartitionWatermark:
         self.pending: dict[int, int] = {}
         """Delivered offsets that are not durable, in delivery order, with the bytes that each holds in memory."""
         self.pending_bytes = 0
+        self.retired = False
+        """Set when the partition is revoked or sought anew: what becomes durable from then on counts no more."""
 
     def delivered(self, offset: int, size_bytes: int) -> None:
         """Count an event as taken; offsets come in increasing order within a generation.

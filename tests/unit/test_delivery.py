@@ -66,13 +66,10 @@ class Harness:
 
     async def start(self, *offsets: int) -> None:
         for offset in offsets:
-            await self.delivery.start(Record("orders", 0, offset, None, None, None, b"v"), self._acknowledge(offset))
+            await self.delivery.start(Record("orders", 0, offset, None, None, None, b"v"), self._acknowledge)
 
-    def _acknowledge(self, offset: int) -> Callable[[], Awaitable[None]]:
-        async def acknowledge() -> None:
-            self.acknowledged.append(offset)
-
-        return acknowledge
+    def _acknowledge(self, record: Record) -> None:
+        self.acknowledged.append(record.offset)
 
 
 @asynccontextmanager
