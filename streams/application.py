@@ -46,6 +46,7 @@ REBALANCE_TIMEOUT_SECONDS = 60.0
 REQUEST_TIMEOUT_SECONDS = 60.0
 MAX_POLL_RECORDS = 1000
 TOPIC_REFRESH_SECONDS = 60.0
+TICK_SECONDS = 1.0
 
 
 class ConsumerOnly(BootStrategy):
@@ -243,7 +244,7 @@ def _add_tasks(app: StreamsApp) -> None:
         app.stats.rebalances += 1
         logger.info("assigned: %s", ", ".join(f"{tp.topic}/{tp.partition}" for tp in sorted(assigned)) or "nothing")
 
-    _every(app, 1.0, lambda: _tick(status))
+    _every(app, TICK_SECONDS, lambda: _tick(status))
     _every(app, END_OFFSETS_INTERVAL_SECONDS, status.refresh_end_offsets)
     if settings.summary_interval_seconds:
         _every(app, settings.summary_interval_seconds, lambda: _log_summary(status))
@@ -261,6 +262,8 @@ def _every(app: StreamsApp, interval_seconds: float, work: Callable[[], Awaitabl
 
 async def _tick(status: Status) -> None:
     status.tick(monotonic())
+    if status.end_offsets_missing:
+        await status.refresh_end_offsets()
 
 
 async def _log_summary(status: Status) -> None:

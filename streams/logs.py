@@ -28,6 +28,29 @@ TELLTALE_LOGGERS = {
 """Libraries that log secrets at level debug: they are never set to it."""
 
 
+REPEAT_SECONDS = 10.0
+REPEATS_REMEMBERED = 1_000
+
+
+class OnceInAWhile(logging.Filter):
+    """Lets each message of the Kafka client through once in ten seconds: it has twenty a second while a broker is down."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith("aiokafka"):
+            return True
+        kind = (record.name, str(record.msg))
+        if record.created - self._last.get(kind, 0.0) < REPEAT_SECONDS:
+            return False
+        if len(self._last) >= REPEATS_REMEMBERED:
+            self._last.clear()
+        self._last[kind] = record.created
+        return True
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: `time` (RFC 3339, UTC), `level`, `logger`, `message`, `exception`."""
 
@@ -54,7 +77,10 @@ def logging_config(log_format: str, level: str) -> dict[str, Any]:
             "text": {"format": TEXT_FORMAT},
             "json": {"()": JsonFormatter},
         },
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": log_format}},
+        "filters": {"once-in-a-while": {"()": OnceInAWhile}},
+        "handlers": {
+            "stderr": {"class": "logging.StreamHandler", "formatter": log_format, "filters": ["once-in-a-while"]}
+        },
         "root": {"handlers": ["stderr"], "level": upper},
         "loggers": {name: {"level": level} for name, level in quiet.items()},
     }

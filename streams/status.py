@@ -78,6 +78,11 @@ class Status:
                 seen[tp] = known if known and known[0] == oldest else (oldest, now)
         self._oldest = seen
 
+    @property
+    def end_offsets_missing(self) -> bool:
+        """Whether partitions were assigned whose end is not known yet."""
+        return self.consumer is not None and not self.consumer.watermarks.keys() <= self.end_offsets.keys()
+
     async def refresh_end_offsets(self) -> None:
         """Ask the broker how far each assigned partition goes; an answer that does not come is only noted."""
         consumer = self.consumer
