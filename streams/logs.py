@@ -33,7 +33,7 @@ REPEATS_REMEMBERED = 1_000
 
 
 class OnceInAWhile(logging.Filter):
-    """Lets each message of the Kafka client through once in ten seconds: it has twenty a second while a broker is down."""
+    """Lets a message of the Kafka client through once in ten seconds: it has twenty a second while a broker is down."""
 
     def __init__(self) -> None:
         super().__init__()
