@@ -298,7 +298,7 @@ class WatermarkConsumer(AIOKafkaConsumer):
                 self.options.fatal(
                     ConfigurationError(
                         f"the agents {', '.join(names)} acknowledge events by themselves, before they are durable. "
-                        "Iterate over stream.noack() and await stream.ack(event) once the event is."
+                        "Iterate over stream.noack().events() and call run.acknowledge(record) once a record is."
                     )
                 )
             await asyncio.sleep(0.05)
@@ -353,7 +353,10 @@ class WatermarkConsumer(AIOKafkaConsumer):
             await self._deliver(self._thread.handover.popleft(), flow)
 
     async def _deliver(self, batch: Batch, flow: int) -> None:
-        """Put a batch into the agents' queue; stops when flow stops (a seek follows before it is on again)."""
+        """Put a batch into the agents' queue; stops when flow stops (a seek follows before it is on again).
+
+        No record that was taken waits in `run` across an await: when flow is off, its queue may be gone.
+        """
         for tp, fetched in batch.records.items():
             partition = TP(tp.topic, tp.partition)
             watermark = self.watermarks[partition]
@@ -366,6 +369,8 @@ class WatermarkConsumer(AIOKafkaConsumer):
                 if flow != self._flow:
                     return
                 if partition in self.held:
+                    self._put(run, partition, watermark)
+                    run = []
                     await self._thread.seek_back({partition: entry.offset})
                     break
                 run.append(self._take(entry, watermark))
