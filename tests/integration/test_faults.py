@@ -112,12 +112,12 @@ def test_killed_again_and_again_loses_nothing(
 ) -> None:
     """`kill -9` of one of two workers, in turn, while 1 % of the writes take 3 s."""
     topic = make_topic(4)
-    expected = spread(produce, topic, 4, 8_000)
     s3_proxy.rule = every(100, Delay(3))
     settings = {"STREAMS_S3_ENDPOINT_URL": s3_proxy.endpoint_url, "STREAMS_MAX_IN_FLIGHT": "40"} | SHORT_SESSION
     workers = [start_worker(topic, settings), start_worker(topic, settings)]
-    for kill in range(1, 6):
-        wait_until(partial(wrote, s3_proxy, kill * 1_000), 60, "no writes any more", 0.05)
+    expected = spread(produce, topic, 4, 8_000)
+    for kill in range(5):
+        wait_until(partial(wrote, s3_proxy, s3_proxy.requests["PUT"] + 1_000), 60, "no writes any more", 0.05)
         victim = workers[kill % 2]
         victim.kill()
         victim.start()

@@ -22,6 +22,8 @@ class EventProducer:
             {
                 "bootstrap.servers": bootstrap_servers,
                 "linger.ms": 5,
+                # A batch that is sent again after a broker's death must not be there twice.
+                "enable.idempotence": True,
                 "message.max.bytes": 8 * 1024 * 1024,
                 # A broker that is killed on purpose is not news.
                 "log_level": 0,
