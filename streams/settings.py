@@ -261,7 +261,7 @@ class Settings(BaseSettings):
     web_bind: Word = _setting(
         "127.0.0.1",
         "Address to serve them on; 0.0.0.0 for all (there is no authentication).",
-        "0.0.0.0",  # noqa: S104
+        "0.0.0.0",  # noqa: S104 - an example in the documentation; nothing binds to it
     )
     web_port: int = _setting(6066, "Port to serve them on.", "8080", ge=1, le=65535)
 
