@@ -4,7 +4,9 @@
     ├── ConfigurationError      stop at start: print the message, exit 2
     ├── RecordRejectedError     this event can never be written: dead-letter it, then acknowledge
     ├── SinkUnavailableError    the sink cannot take it now: retry, slow down
-    └── SinkRefusedError        the sink will not take it until somebody mends something: hold, retry, alert
+    ├── SinkRefusedError        the sink will not take it until somebody mends something: hold, retry, alert
+    ├── KafkaReadError          a command could not read from Kafka what it needs: stop, exit 2
+    └── DamagedObjectError      an object is not the event that its key names: report it, go on
 
 Library errors become one of these at one boundary each (`preflight` for Kafka, `sinks.s3_errors` for S3).
 """
@@ -43,6 +45,14 @@ class SinkUnavailableError(StreamsError):
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+
+
+class KafkaReadError(StreamsError):
+    """Kafka did not give a command what it asked for; the message says what to do."""
+
+
+class DamagedObjectError(StreamsError):
+    """An object cannot be read back as an event; the message names its key and what is wrong with it."""
 
 
 class SinkRefusedError(StreamsError):

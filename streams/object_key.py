@@ -13,6 +13,7 @@ from typing import Any, Final
 from streams.errors import ConfigurationError
 from streams.metadata import SIDECAR_SUFFIX
 from streams.object_key_fields import TEMPLATE_SETTING, Part, literal_part, parse_template, parse_value, rejected
+from streams.object_key_reading import KeyReading
 from streams.record import Record
 
 MAX_KEY_BYTES: Final = 1024
@@ -25,17 +26,18 @@ _ANY_TEXT: Final = "\0"
 class ObjectKeyTemplate:
     """A template that was checked and compiled; `render` is called once per event.
 
-    `dead_letter_prefix` (empty: none) is out of bounds for events: a key that would fall under it is rejected, for
-    it might overwrite a dead letter. Raises `ConfigurationError` for a template that cannot work.
+    `dead_letter_prefix` and `ledger_prefix` (empty: none) are out of bounds for events: a key that would fall under one
+    is rejected, for it might overwrite what is kept there. Raises `ConfigurationError` for a template that cannot work.
     """
 
-    def __init__(self, template: str, prefix: str = "", dead_letter_prefix: str = "") -> None:
+    def __init__(self, template: str, prefix: str = "", dead_letter_prefix: str = "", ledger_prefix: str = "") -> None:
         self.template = template
         self.prefix = prefix
-        self.dead_letter_prefix = dead_letter_prefix
+        self.reserved_prefixes = tuple(filter(None, (dead_letter_prefix, ledger_prefix)))
         self._parts = _merge_literals(parse_template(template, prefix))
         self._needs_value = any(part.field == "value" for part in self._parts)
         self._pattern, self._arguments = _percent_pattern(self._parts)
+        self._reading = KeyReading(self._parts)
         _check_segments(self._example().replace(_ANY_TEXT, "x"))
 
     def render(self, record: Record) -> str:
@@ -53,14 +55,37 @@ class ObjectKeyTemplate:
         if length > MAX_KEY_BYTES:
             raise rejected(record, f"the object key has {length} bytes, S3 takes {MAX_KEY_BYTES}", "key_too_long")
         if self.reserves(key):
-            raise rejected(record, f"the object key {key!r} is reserved for dead letters or sidecars")
+            raise rejected(record, f"the object key {key!r} is reserved for dead letters, ledgers or sidecars")
         return key
 
     def reserves(self, key: str) -> bool:
-        """Whether a key belongs to dead letters or to sidecars, where an event would overwrite them."""
-        if self.dead_letter_prefix and key.startswith(self.dead_letter_prefix):
-            return True
-        return key.endswith(SIDECAR_SUFFIX)
+        """Whether a key belongs to dead letters, ledgers or sidecars, where an event would overwrite them."""
+        return key.startswith(self.reserved_prefixes) or key.endswith(SIDECAR_SUFFIX)
+
+    # -- back from keys to events -------------------------------------------------------------------------------------
+
+    def parse(self, key: str) -> tuple[str | None, int, int] | None:
+        """Topic, partition and offset of the event whose object this is, `None` for a key of something else.
+
+        Right wherever `is_unique`; the topic is `None` where the template leaves a single fixed one out.
+        """
+        return None if self.reserves(key) else self._reading.parse(key)
+
+    def listing_prefix(self, topic: str, partition: int) -> str:
+        """What the keys of all events of a partition begin with, as far as that is known."""
+        return self._reading.listing_prefix(topic, partition)
+
+    @property
+    def offset_ordered(self) -> bool:
+        """Whether a partition's keys list in the order of the offsets, and depend on the event's position alone."""
+        return self._arguments is not None and self._reading.offset_ordered
+
+    def key_at(self, topic: str, partition: int, offset: int) -> str | None:
+        """The key at a position, `None` where it also depends on what the event holds."""
+        if self._arguments is None:
+            return None
+        key: str = self._pattern % self._arguments(Record(topic, partition, offset, None, None, None, None))
+        return key
 
     def is_unique(self, topics: Sequence[str] | None) -> bool:
         """Whether two events can never get the same key: topic, partition and offset can all be read back from it.
@@ -95,8 +120,9 @@ def check_object_key(template: ObjectKeyTemplate, topics: Sequence[str] | None, 
     if reserved is not None:
         raise ConfigurationError(
             f"{TEMPLATE_SETTING}: {template.template!r} gives keys such as {reserved!r}, which are kept for "
-            f"dead letters ({template.dead_letter_prefix!r}...) or sidecars (...{SIDECAR_SUFFIX!r}). "
-            "Change the template, STREAMS_S3_PREFIX or STREAMS_DEAD_LETTER_PREFIX."
+            f"dead letters and ledgers ({', '.join(f'{prefix!r}...' for prefix in template.reserved_prefixes)}) or "
+            f"sidecars (...{SIDECAR_SUFFIX!r}). Change the template, STREAMS_S3_PREFIX, STREAMS_DEAD_LETTER_PREFIX or "
+            "STREAMS_LEDGER_PREFIX."
         )
     if not allow_overwrite and not template.is_unique(topics):
         raise ConfigurationError(

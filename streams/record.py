@@ -6,6 +6,7 @@ Pure data, no I/O; the consumer makes one per event and nothing changes it after
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 CREATE_TIME = 0
 LOG_APPEND_TIME = 1
@@ -34,3 +35,18 @@ class Record:
     def position(self) -> str:
         """`topic/partition/offset`, the event's name in logs, errors and dead letters."""
         return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+def record_from_kafka(fetched: Any) -> Record:
+    """The event that aiokafka delivered (its `ConsumerRecord`); a timestamp of -1 is Kafka's "none"."""
+    timestamp = fetched.timestamp
+    return Record(
+        fetched.topic,
+        fetched.partition,
+        fetched.offset,
+        timestamp if timestamp is not None and timestamp >= 0 else None,
+        fetched.timestamp_type,
+        fetched.key,
+        fetched.value,
+        fetched.headers,
+    )
