@@ -13,7 +13,14 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import TypeVar
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_after_delay,
+    stop_never,
+    wait_random_exponential,
+)
 
 from streams.errors import RecordRejectedError, SinkRefusedError, SinkUnavailableError
 from streams.limiter import AdaptiveLimit
@@ -27,6 +34,7 @@ T = TypeVar("T")
 
 Acknowledge = Callable[[Record], None]
 HoldPartition = Callable[[Record], None]
+OnFailure = Callable[[Record, Exception], None]
 
 CONGESTION_REASONS = frozenset({"throttled", "timeout"})
 REPEAT_ALERT_SECONDS = 60.0
@@ -39,6 +47,9 @@ class Delivery:
     A failed write keeps its place among those in flight while it backs off (exponential, full jitter, no last
     attempt), so an outage takes no new events in, loses none, and ends by itself. An event that can never be written
     goes to the dead letters; without them (`dead_letters=False`) it stays unacknowledged and stops its partition.
+
+    A command that must end says `give_up_seconds`: an event that failed for so long is given to `on_failure` with the
+    last error, unacknowledged. A rejected event without dead letters goes there, too, if it is given.
     """
 
     def __init__(
@@ -50,7 +61,9 @@ class Delivery:
         retry_base_seconds: float,
         retry_max_seconds: float,
         dead_letters: bool,
-        hold_partition: HoldPartition,
+        hold_partition: HoldPartition | None = None,
+        give_up_seconds: float | None = None,
+        on_failure: OnFailure | None = None,
     ) -> None:
         self.sink = sink
         self.stats = stats
@@ -60,6 +73,8 @@ class Delivery:
         """Events that have been taken and wait for a place in flight."""
         self._dead_letters = dead_letters
         self._hold_partition = hold_partition
+        self._on_failure = on_failure
+        self._stop = stop_never if give_up_seconds is None else stop_after_delay(give_up_seconds)
         self._backoff = wait_random_exponential(multiplier=retry_base_seconds, max=retry_max_seconds)
         self._tasks: set[asyncio.Task[None]] = set()
         self._queue: deque[asyncio.Future[None]] = deque()
@@ -150,24 +165,40 @@ class Delivery:
             sent_bytes = await self._until_durable(record, lambda: self.sink.write(record), error)
         except RecordRejectedError as rejection:
             await self._reject(rejection, record, acknowledge)
-            return
-        self.stats.written(record.topic, monotonic() - began, sent_bytes)
-        acknowledge(record)
+        except Exception as last:
+            self._give_up(record, last)
+        else:
+            self.stats.written(record.topic, monotonic() - began, sent_bytes)
+            acknowledge(record)
+
+    def _give_up(self, record: Record, error: Exception) -> None:
+        if self._on_failure is None:
+            raise error
+        self._on_failure(record, error)
 
     async def _reject(self, rejection: RecordRejectedError, record: Record, acknowledge: Acknowledge) -> None:
         if not self._dead_letters:
-            self._hold(rejection, record)
+            self._refuse(rejection, record)
             return
         try:
             object_key = await self._until_durable(record, lambda: self.sink.write_dead_letter(record, rejection))
         except RecordRejectedError as second:  # not even its dead letter can be written: it must stay in Kafka
-            self._hold(second, record)
+            self._refuse(second, record)
+            return
+        except Exception as last:
+            self._give_up(record, last)
             return
         self.stats.dead_lettered(record.topic, rejection.reason)
         logger.warning("event %s is in the dead letters at %s: %s", record.position, object_key, rejection)
         acknowledge(record)
 
-    def _hold(self, rejection: RecordRejectedError, record: Record) -> None:
+    def _refuse(self, rejection: RecordRejectedError, record: Record) -> None:
+        if self._on_failure is not None:
+            self._on_failure(record, rejection)
+        elif self._hold_partition is not None:
+            self._hold(rejection, record, self._hold_partition)
+
+    def _hold(self, rejection: RecordRejectedError, record: Record, hold_partition: HoldPartition) -> None:
         self.stats.held(record, rejection)
         logger.error(
             "event %s cannot be written, so its partition is held and stays uncommitted from there on: %s. "
@@ -175,7 +206,7 @@ class Delivery:
             record.position,
             rejection,
         )
-        self._hold_partition(record)
+        hold_partition(record)
 
     async def _until_durable(
         self, record: Record, attempt: Callable[[], Awaitable[T]], failed: Exception | None = None
@@ -200,6 +231,8 @@ class Delivery:
         retrying = AsyncRetrying(
             retry=retry_if_exception(_worth_another_attempt),
             wait=self._backoff,
+            stop=self._stop,
+            reraise=True,
             before_sleep=lambda state: self._note_failure(record, state),
         )
         try:

@@ -274,3 +274,60 @@ async def test_write_without_trouble_is_counted() -> None:
         await harness.start(0, 1)
     assert (2, 2) == (harness.stats.events["orders"], harness.stats.sent_bytes["orders"])
     assert sum(harness.stats.latency.counts) == 2
+
+
+class GivingUp:
+    """A delivery as a command uses it: it ends, and says what could not be written."""
+
+    def __init__(self, sink: ScriptedSink) -> None:
+        self.acknowledged: list[int] = []
+        self.failed: dict[int, Exception] = {}
+        self.delivery = Delivery(
+            sink,
+            Stats(),
+            max_in_flight=10,
+            retry_base_seconds=0.001,
+            retry_max_seconds=0.002,
+            dead_letters=False,
+            give_up_seconds=0.05,
+            on_failure=lambda record, error: self.failed.update({record.offset: error}),
+        )
+
+    async def deliver(self, *offsets: int) -> None:
+        for offset in offsets:
+            record = Record("t", 0, offset, 0, 0, None, b"")
+            await self.delivery.start(record, lambda record: self.acknowledged.append(record.offset))
+        assert await self.delivery.wait_idle(5)
+
+
+async def test_a_delivery_that_may_give_up_hands_over_what_failed() -> None:
+    """Outages and refusals end after the time given, with the last error; other events go through."""
+
+    async def script(record: Record, attempt: int) -> int:
+        if record.offset == 1:
+            raise SinkUnavailableError("throttled", "503")
+        if record.offset == 2:
+            raise SinkRefusedError("access_denied", "403", "Allow it.")
+        if record.offset == 3 and attempt == 1:
+            raise SinkUnavailableError("timeout", "late")
+        return 1
+
+    giving_up = GivingUp(sink := ScriptedSink(script))
+    await giving_up.deliver(0, 1, 2, 3)
+    assert [0, 3] == sorted(giving_up.acknowledged)
+    assert {1: SinkUnavailableError, 2: SinkRefusedError} == {
+        offset: type(error) for offset, error in giving_up.failed.items()
+    }
+    assert sink.attempts[1] > 1
+
+
+async def test_a_rejected_event_is_handed_over_too() -> None:
+    """Without dead letters, whoever gave `on_failure` decides what becomes of it."""
+
+    async def script(record: Record, attempt: int) -> int:
+        raise RecordRejectedError("too_large", "9 GB")
+
+    giving_up = GivingUp(ScriptedSink(script))
+    await giving_up.deliver(0)
+    assert [] == giving_up.acknowledged
+    assert "too_large" in str(giving_up.failed[0])
