@@ -46,18 +46,23 @@ class ObstoreClient:
 
     async def put(self, request: PutRequest) -> None:
         object_key, body, attributes, content_type = request
-        credentials = self._credentials.known() or await self._credentials.frozen()
-        if credentials is not self._signs_with:
-            self._sign_with(credentials)
+        store = await self.store()
         if self._attributes:
             attributes = {**self._attributes, **attributes}
         if content_type is not None:
             attributes = {**attributes, "Content-Type": content_type}
         try:
-            await put_async(self._store, object_key, body, attributes=attributes, tags=self._tags, use_multipart=False)
+            await put_async(store, object_key, body, attributes=attributes, tags=self._tags, use_multipart=False)
         except Exception as error:
             # Not chained: obstore's text holds S3's whole answer, which repeats the session token of `ExpiredToken`.
-            raise self._translate(error) from None
+            raise self.translate(error) from None
+
+    async def store(self) -> Any:
+        """What to send the next request with: it signs with credentials that are good now. Raises as `put` does."""
+        credentials = self._credentials.known() or await self._credentials.frozen()
+        if credentials is not self._signs_with:
+            self._sign_with(credentials)
+        return self._store
 
     async def close(self) -> None:
         self._store = None
@@ -80,7 +85,8 @@ class ObstoreClient:
             )
         self._signs_with = credentials
 
-    def _translate(self, error: Exception) -> StreamsError:
+    def translate(self, error: Exception) -> StreamsError:
+        """What an exception of obstore means; credentials that S3 calls expired are got anew for the next request."""
         meaning = from_obstore(error)
         if isinstance(meaning, SinkUnavailableError) and meaning.reason == "credentials_expired":
             self._credentials.expire()

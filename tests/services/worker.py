@@ -63,7 +63,9 @@ class WorkerProcess:
 
     def start(self) -> None:
         self._process.start(
-            [sys.executable, "-m", "faust", "-A", self.app, "worker"], self._environment(), self.directory
+            [sys.executable, "-m", "faust", "-A", self.app, "worker"],
+            worker_environment(self.directory, self.settings),
+            self.directory,
         )
 
     def terminate(self) -> None:
@@ -114,14 +116,16 @@ class WorkerProcess:
     def wait_ready(self, timeout_seconds: float = 60) -> None:
         wait_until(self.ready, timeout_seconds, lambda: f"{self.name} is not ready\n{self.log_tail()}")
 
-    def _environment(self) -> dict[str, str]:
-        inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-        fixed = {
-            "HOME": str(self.directory),
-            "PYTHONPATH": str(ROOT),
-            "PYTHONUNBUFFERED": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
-            # No wait for an instance's metadata on a machine that is none.
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }
-        return {**inherited, **fixed, **self.settings}
+
+def worker_environment(directory: Path, settings: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a worker or a command: `settings`, and as little of the person's own as will do."""
+    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    fixed = {
+        "HOME": str(directory),
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        # No wait for an instance's metadata on a machine that is none.
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    return {**inherited, **fixed, **settings}
