@@ -16,6 +16,9 @@ import orjson
 
 from streams.record import CREATE_TIME, LOG_APPEND_TIME, Headers, Record
 
+ESCAPE: Final = "surrogateescape"
+"""How a header name holds bytes that are not UTF-8 (PEP 383, see `streams.header_names`)."""
+
 TIMESTAMP_TYPE_NAMES: Final[dict[int | None, str | None]] = {
     None: None,
     CREATE_TIME: "create",
@@ -81,14 +84,14 @@ def event_document(record: Record) -> dict[str, Any]:
         "timestamp_type": TIMESTAMP_TYPE_NAMES[record.timestamp_type],
         "key": key,
         "key_encoding": key_encoding,
-        "headers": [[name, *_text(value)] for name, value in record.headers],
+        "headers": [_header(name, value) for name, value in record.headers],
     }
 
 
 def read_event_document(fields: dict[str, Any], value: bytes | None) -> Record:
     """The inverse of `event_document`, with the value that belongs to it. Raises `ValueError` for other documents."""
     try:
-        headers: Headers = tuple((name, _bytes(text, encoding)) for name, text, encoding in fields["headers"])
+        headers: Headers = tuple(_read_header(*header) for header in fields["headers"])
         return Record(
             topic=fields["topic"],
             partition=fields["partition"],
@@ -101,6 +104,19 @@ def read_event_document(fields: dict[str, Any], value: bytes | None) -> Record:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"not a document of an event: {error!r}") from error
+
+
+def _header(name: str, value: bytes | None) -> list[str | None]:
+    """Name, value and the value's encoding; a name that is not UTF-8 as base64, which the fourth element then says."""
+    text, encoding = _text(value)
+    name_text, name_encoding = _text(name.encode("utf-8", ESCAPE))
+    return [name_text, text, encoding] if name_encoding == "utf-8" else [name_text, text, encoding, name_encoding]
+
+
+def _read_header(
+    name: str, text: str | None, encoding: str | None, name_encoding: str = "utf-8"
+) -> tuple[str, bytes | None]:
+    return (_bytes(name, name_encoding) or b"").decode("utf-8", ESCAPE), _bytes(text, encoding)
 
 
 def _value_document(value: bytes | None) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from aiokafka.errors import (
 from aiokafka.structs import OffsetAndMetadata
 
 from streams.errors import KafkaReadError
+from streams.header_names import accept_any_header_name
 from streams.kafka_security import aiokafka_security_options
 from streams.preflight import check_kafka
 from streams.record import Record, record_from_kafka
@@ -53,6 +54,7 @@ class KafkaReader:
 
     async def __aenter__(self) -> KafkaReader:
         self._names = await check_kafka(self._settings, self.security)
+        accept_any_header_name()
         try:
             self._consumer = AIOKafkaConsumer(
                 enable_auto_commit=False,

@@ -15,7 +15,7 @@ from urllib.parse import quote, quote_from_bytes, unquote, unquote_to_bytes
 
 import orjson
 
-from streams.envelope import TIMESTAMP_TYPE_NAMES, TIMESTAMP_TYPES, event_document, read_event_document
+from streams.envelope import ESCAPE, TIMESTAMP_TYPE_NAMES, TIMESTAMP_TYPES, event_document, read_event_document
 from streams.record import Headers, Record
 
 SIDECAR_SUFFIX: Final = ".kafka.json"
@@ -128,14 +128,18 @@ def _metadata_bytes(metadata: Mapping[str, str]) -> int:
 
 def _headers_text(headers: Headers) -> str:
     return "&".join(
-        quote(name, safe="") if value is None else f"{quote(name, safe='')}={quote_from_bytes(value, safe='')}"
+        _quoted_name(name) if value is None else f"{_quoted_name(name)}={quote_from_bytes(value, safe='')}"
         for name, value in headers
     )
 
 
+def _quoted_name(name: str) -> str:
+    return quote(name, safe="", errors=ESCAPE)
+
+
 def _read_header(text: str) -> tuple[str, bytes | None]:
     name, equals, value = text.partition("=")
-    return unquote(name, errors="strict"), unquote_to_bytes(value) if equals else None
+    return unquote(name, errors=ESCAPE), unquote_to_bytes(value) if equals else None
 
 
 def _key_and_headers(found: Mapping[str, str], nulls: list[str], sidecar: bytes | None) -> tuple[bytes | None, Headers]:
