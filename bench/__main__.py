@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench import charts, measure, parts, report
+from bench import charts, measure, parts, report, verify_bench
 from bench.broker import kafka
 from bench.errors import BenchError
 from bench.load_server import REPOSITORY
@@ -29,6 +29,8 @@ def main() -> int:
     arguments = _parser().parse_args()
     console = Console() if sys.stdout.isatty() else Console(width=_WIDTH_IN_FILES)
     exit_code = 0
+    if arguments.verify:
+        return _verify(arguments, console)
     if arguments.redraw:
         results = load(arguments.redraw)
     else:
@@ -54,6 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     part.add_argument(
         "--partitions", type=_counts, metavar="4,64,256", help="cost per event over numbers of partitions"
     )
+    part.add_argument("--verify", action="store_true", help="time and memory of verify (nothing else is measured then)")
+    parser.add_argument("--events", type=int, default=1_000_000, help="objects for --verify (default 1,000,000)")
+    parser.add_argument("--list-latency-ms", type=float, default=100.0, help="latency of a LIST for --verify")
     parser.add_argument("--quick", action="store_true", help="small loads, one round: shows that it runs, no more")
     parser.add_argument("--rounds", type=int, help="how often each run is made (default 3; --quick 1)")
     parser.add_argument(
@@ -109,6 +114,19 @@ def _run_parts(results: Results, arguments: argparse.Namespace, console: Console
             results.partitions = parts.partitions(bench, arguments.partitions)
         if arguments.memory:
             results.memory = parts.memory(bench)
+
+
+def _verify(arguments: argparse.Namespace, console: Console) -> int:
+    """Verify so many objects, with 16 listings at once; nothing is kept."""
+    try:
+        with kafka(arguments.kafka) as bootstrap_servers:
+            events = 20_000 if arguments.quick else arguments.events
+            run = verify_bench.measure_verify(bootstrap_servers, events, arguments.list_latency_ms, 16)
+    except BenchError as error:
+        console.print(f"[bold red]bench:[/] {escape(str(error))}", highlight=False)
+        return 1
+    console.print(verify_bench.table_of([run]))
+    return 0
 
 
 def _progress(console: Console) -> Progress:

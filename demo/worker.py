@@ -18,6 +18,7 @@ from demo.errors import DemoError
 USUAL_WEB_PORT = 6066
 STOP_SECONDS = 40.0
 """Above the worker's own limit for draining (25 s), so that a slow stop is its verdict and not ours."""
+COMMAND_SECONDS = 60.0
 LOG_TAIL_LINES = 25
 NOT_INHERITED = ("STREAMS_", "AWS_", "KAFKA_")
 """Settings of the person's own cluster and account have no business in a demonstration."""
@@ -42,6 +43,29 @@ def worker_environment(settings: dict[str, str]) -> dict[str, str]:
     return inherited | {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"} | settings
 
 
+def faust_command() -> Path:
+    """Faust's own program, of the environment that this runs in."""
+    command = Path(sysconfig.get_path("scripts")) / "faust"
+    if not command.exists():
+        raise DemoError("The worker's command `faust` is not in this Python environment: start with `make demo`.")
+    return command
+
+
+def run_command(settings: dict[str, str], *words: str) -> tuple[int, str]:
+    """Run `faust -A streams WORDS`, show what it prints, as it prints it, and return exit code and standard error."""
+    finished = subprocess.run(
+        [faust_command(), "-A", "streams", *words],
+        cwd=_PROJECT,
+        env=worker_environment(settings),
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=COMMAND_SECONDS,
+        check=False,
+    )
+    return finished.returncode, finished.stderr
+
+
 class Worker:
     """One worker process; leaving the `with` block ends it, whatever happened before."""
 
@@ -52,9 +76,7 @@ class Worker:
         self.stats_url = f"http://127.0.0.1:{self.web_port}/stats"
 
     def __enter__(self) -> Worker:
-        command = Path(sysconfig.get_path("scripts")) / "faust"
-        if not command.exists():
-            raise DemoError("The worker's command `faust` is not in this Python environment: start with `make demo`.")
+        command = faust_command()
         with self._log_file.open("wb") as log:
             self._process = subprocess.Popen(
                 [command, "-A", "streams", "worker"],

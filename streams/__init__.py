@@ -22,9 +22,15 @@ def __getattr__(name: str) -> object:
     from streams.application import create_app
     from streams.errors import ConfigurationError
 
+    if "worker" not in sys.argv:  # which needs none of them, nor their 19 MB
+        import streams.commands  # noqa: F401 - Faust knows commands once they are imported
     try:
         globals()["app"] = create_app()
     except ConfigurationError as error:
+        if "--help" in sys.argv:  # which is for those who have set nothing yet
+            import faust
+
+            return faust.App(__name__)
         print(f"streams: cannot start: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     return globals()["app"]

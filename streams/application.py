@@ -10,6 +10,7 @@ import logging
 import re
 import tempfile
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any, cast
@@ -25,13 +26,16 @@ from streams.consumer import Conductor, ConsumerOptions, Run, WatermarkConsumer,
 from streams.delivery import Delivery
 from streams.errors import ConfigurationError
 from streams.kafka_security import aiokafka_security_options
+from streams.ledger_writer import LedgerWriter
 from streams.logs import logging_config
 from streams.metrics import Metrics
 from streams.monitor import CountingMonitor
 from streams.preflight import check_kafka, check_web_port, matching_topics
 from streams.record import Record
+from streams.retention import Retention, topic_retentions
+from streams.retention_watch import RetentionWatch
 from streams.settings import Settings, load_settings
-from streams.sinks import Sink, make_sink
+from streams.sinks import LedgerSink, Sink, make_sink
 from streams.stats import Stats
 from streams.status import END_OFFSETS_INTERVAL_SECONDS, Status
 from streams.web import add_pages
@@ -77,7 +81,8 @@ class StreamsApp(faust.App):
             dead_letters=settings.on_reject == "dead-letter",
             hold_partition=self._hold_partition,
         )
-        self.status = Status(self.stats, self.delivery)
+        self.ledger = _ledger_writer(settings, sink, self.stats)
+        self.status = Status(self.stats, self.delivery, _retention_watch(settings, self.security))
         super().__init__(settings.consumer_group, **options)
         if not settings.web_enabled:
             self.boot_strategy.enable_web = (
@@ -130,6 +135,8 @@ class StreamsApp(faust.App):
         """Close the sink once nothing writes any more."""
         await super().on_shutdown()
         await self.delivery.abandon()
+        if self.ledger is not None:
+            await self.ledger.close()
         await self.delivery.sink.close()
 
     async def drain(self, timeout_seconds: float) -> bool:
@@ -216,8 +223,26 @@ def _consumer_options(app: StreamsApp) -> ConsumerOptions:
         drain=app.drain,
         abandon=app.delivery.abandon,
         lost_to_retention=lambda topic, count: app.stats.lost_to_retention.update({topic: count}),
+        ledger=app.ledger,
         fatal=refuse,
     )
+
+
+def _ledger_writer(settings: Settings, sink: Sink, stats: Stats) -> LedgerWriter | None:
+    if not settings.ledger_enabled or not isinstance(sink, LedgerSink):
+        return None
+    return LedgerWriter(
+        sink, stats, retry_base_seconds=settings.retry_base_seconds, retry_max_seconds=settings.retry_max_seconds
+    )
+
+
+def _retention_watch(settings: Settings, security: dict[str, Any]) -> RetentionWatch:
+    connection = security | {
+        "bootstrap_servers": settings.kafka_bootstrap_servers,
+        "client_id": settings.kafka_client_id,
+    }
+    seconds = settings.kafka_retention_seconds
+    return RetentionWatch(partial(topic_retentions, connection), Retention(seconds) if seconds else None)
 
 
 def _add_agent(app: StreamsApp) -> None:
@@ -246,6 +271,7 @@ def _add_tasks(app: StreamsApp) -> None:
 
     _every(app, TICK_SECONDS, lambda: _tick(status))
     _every(app, END_OFFSETS_INTERVAL_SECONDS, status.refresh_end_offsets)
+    _every(app, END_OFFSETS_INTERVAL_SECONDS, status.refresh_retention)
     if settings.summary_interval_seconds:
         _every(app, settings.summary_interval_seconds, lambda: _log_summary(status))
     if pattern := settings.topic_pattern:

@@ -15,7 +15,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, ClassVar, cast
 
@@ -25,8 +25,10 @@ from aiokafka.errors import (
     ConsumerStoppedError,
     GroupAuthorizationFailedError,
     IllegalStateError,
+    InvalidCommitOffsetSizeError,
     KafkaError,
     NoOffsetForPartitionError,
+    OffsetMetadataTooLargeError,
     OffsetOutOfRangeError,
     TopicAuthorizationFailedError,
 )
@@ -39,6 +41,9 @@ from faust.types.tuples import ConsumerMessage
 from mode import Service
 
 from streams.errors import ConfigurationError
+from streams.header_names import accept_any_header_name
+from streams.ledger import OpenLedger
+from streams.ledger_writer import LedgerWriter
 from streams.record import Record
 from streams.watermark import PartitionWatermark
 
@@ -54,8 +59,16 @@ NEVER_POLL_MS = 2**31 - 1
 COMMIT_TIMEOUT_SECONDS = 5.0
 AGENT_START_TIMEOUT_SECONDS = 2.0
 GROUP_CHECK_SECONDS = 1.0
+MAX_COMMIT_BYTES = 500_000
+"""Half of what Kafka lets a batch have (`max.message.bytes`, 1 MB)."""
+COMMIT_OVERHEAD_BYTES = 200
+"""What a partition's offset takes in Kafka's log besides topic and metadata (the group's name among it), generously."""
 SHARE_OF_TIMEOUT_FOR_WRITES = 0.7
 """What a drain gives to the writes in flight; the rest is for the commit and for leaving the group."""
+
+
+Commit = dict[Any, OffsetAndMetadata]
+"""What to commit, by aiokafka's `TopicPartition`."""
 
 
 @dataclass(slots=True)
@@ -74,6 +87,8 @@ class ConsumerOptions:
     abandon: Callable[[], Awaitable[int]]
     """Cancels the writes in flight; how many there were."""
     lost_to_retention: Callable[[str, int], None]
+    ledger: LedgerWriter | None
+    """Writes the ledger's segments; `None` where no ledger is kept."""
     fatal: Callable[[ConfigurationError], None]
     """Ends the process with a message."""
 
@@ -84,6 +99,17 @@ class Batch:
 
     records: Mapping[Any, list[Any]]
     positions: dict[Any, int]
+    lost: dict[Any, int] = field(default_factory=dict)
+    """Where partitions go on that retention has overtaken."""
+
+
+@dataclass(slots=True)
+class Sought:
+    """Where a partition stood when its generation began: the last commit (`None`: none), and where it goes on."""
+
+    committed: int | None
+    metadata: str
+    position: int
 
 
 @dataclass(slots=True)
@@ -111,6 +137,7 @@ class WatermarkConsumerThread(AIOKafkaConsumerThread):
 
     def __init__(self, consumer: WatermarkConsumer, **kwargs: Any) -> None:
         self.handover: deque[Batch] = deque()
+        self._metadata_refused = False
         super().__init__(consumer, **kwargs)
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
@@ -134,6 +161,7 @@ class WatermarkConsumerThread(AIOKafkaConsumerThread):
             "heartbeat_interval_ms": int(conf.broker_heartbeat_interval * 1000),
             "metadata_max_age_ms": conf.consumer_metadata_max_age_ms,
         }
+        accept_any_header_name()
         return aiokafka.AIOKafkaConsumer(**options | self.consumer.options.aiokafka)
 
     async def _fetch_records(
@@ -174,11 +202,14 @@ class WatermarkConsumerThread(AIOKafkaConsumerThread):
         beginnings = await consumer.beginning_offsets(list(offsets))
         if _assignment(consumer) is not assignment:
             return
+        lost: dict[Any, int] = {}
         for tp, offset in offsets.items():
             if offset > beginnings[tp]:
                 raise error
             self.consumer.report_lost_to_retention(tp, offset, beginnings[tp])
             consumer.seek(tp, beginnings[tp])
+            lost[tp] = beginnings[tp]
+        self.handover.append(Batch({}, {}, lost))
 
     async def check_group(self) -> None:
         """Raise what the group's coordinator has against this member (aiokafka keeps it until it is asked)."""
@@ -188,23 +219,20 @@ class WatermarkConsumerThread(AIOKafkaConsumerThread):
 
         await self.call_thread(check, self._ensure_consumer())
 
-    async def seek_assigned(self) -> dict[TP, tuple[int | None, int]]:
-        """Put every assigned partition to its committed offset, or to its beginning where there is none.
+    async def seek_assigned(self) -> dict[TP, Sought]:
+        """Put every assigned partition to its committed offset, or to its beginning where there is none."""
+        sought: dict[TP, Sought] = await self.call_thread(self._seek_assigned, self._ensure_consumer())
+        return sought
 
-        Returns, for each, the committed offset and the position that was sought.
-        """
-        offsets: dict[TP, tuple[int | None, int]]
-        offsets = await self.call_thread(self._seek_assigned, self._ensure_consumer())
-        return offsets
-
-    async def _seek_assigned(self, consumer: aiokafka.AIOKafkaConsumer) -> dict[TP, tuple[int | None, int]]:
+    async def _seek_assigned(self, consumer: aiokafka.AIOKafkaConsumer) -> dict[TP, Sought]:
         partitions = list(consumer.assignment())
-        committed = await asyncio.gather(*(consumer.committed(tp) for tp in partitions))
+        commits: Mapping[Any, OffsetAndMetadata] = await consumer._coordinator.fetch_committed_offsets(partitions)
         beginnings = await consumer.beginning_offsets(partitions) if partitions else {}
         ends = await consumer.end_offsets(partitions) if partitions else {}
-        offsets = {}
-        for tp, offset in zip(partitions, committed, strict=True):  # no await from here on: nothing else can run
-            beginning = beginnings[tp]
+        sought = {}
+        for tp in partitions:  # no await from here on: nothing else can run
+            commit, beginning = commits.get(tp), beginnings[tp]
+            offset = None if commit is None else commit.offset
             if offset is not None and offset < beginning:
                 self.consumer.report_lost_to_retention(tp, offset, beginning)
             elif offset is not None and offset > ends[tp]:
@@ -212,9 +240,9 @@ class WatermarkConsumerThread(AIOKafkaConsumerThread):
                 offset = None
             position = beginning if offset is None else max(offset, beginning)
             consumer.seek(tp, position)
-            offsets[TP(tp.topic, tp.partition)] = (offset, position)
+            sought[TP(tp.topic, tp.partition)] = Sought(offset, (commit and commit.metadata) or "", position)
         self.handover.clear()
-        return offsets
+        return sought
 
     async def seek_back(self, offsets: Mapping[TP, int]) -> None:
         """Take partitions back to records that were handed out but not delivered."""
@@ -234,21 +262,52 @@ class WatermarkConsumerThread(AIOKafkaConsumerThread):
         """Set the size of the next fetches (bytes per partition; Kafka sends at least one batch, KIP-74)."""
         self._ensure_consumer()._fetcher._max_partition_fetch_bytes = per_partition_bytes
 
-    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+    async def _commit(self, points: Mapping[TP, OffsetAndMetadata]) -> bool:
         """Commit; a refusal is logged and tried again with the next commit, it never ends the worker."""
         consumer = self._ensure_consumer()
         assigned = consumer.assignment()
         payload = {
-            aiokafka.TopicPartition(tp.topic, tp.partition): OffsetAndMetadata(offset, "")
-            for tp, offset in offsets.items()
-            if tp in assigned
+            aiokafka.TopicPartition(tp.topic, tp.partition): point for tp, point in points.items() if tp in assigned
         }
         try:
-            await consumer.commit(payload)
+            for request in commit_requests(payload):
+                await self._send_commit(consumer, request)
         except (KafkaError, IllegalStateError) as error:
             logger.warning("commit refused (%s); the offsets go with the next one, or the events come again", error)
             return False
         return True
+
+    async def _send_commit(self, consumer: aiokafka.AIOKafkaConsumer, request: Commit) -> None:
+        try:
+            await consumer.commit(request)
+        except (OffsetMetadataTooLargeError, InvalidCommitOffsetSizeError):
+            self._note_refused_metadata()
+            await consumer.commit({tp: OffsetAndMetadata(point.offset, "") for tp, point in request.items()})
+
+    def _note_refused_metadata(self) -> None:
+        """Say once what it means that the broker takes less metadata than Kafka's default."""
+        if not self._metadata_refused:
+            self._metadata_refused = True
+            logger.warning(
+                "the broker refuses the ledger's notes in a commit (offset.metadata.max.bytes is below 4096, or "
+                "max.message.bytes of __consumer_offsets below 1 MB), so such commits go without: where this worker "
+                "stops, the ledger has a hole of up to 10,000 events. Raise it, or set STREAMS_LEDGER_ENABLED=false"
+            )
+
+
+def commit_requests(points: Commit) -> Iterator[Commit]:
+    """A commit in parts, each of which Kafka can keep: all partitions of a request become one batch of its log."""
+    part: Commit = {}
+    size_bytes = 0
+    for tp, point in points.items():
+        one_bytes = COMMIT_OVERHEAD_BYTES + 2 * len(tp.topic) + len(point.metadata)
+        if part and size_bytes + one_bytes > MAX_COMMIT_BYTES:
+            yield part
+            part, size_bytes = {}, 0
+        part[tp] = point
+        size_bytes += one_bytes
+    if part:
+        yield part
 
 
 def _assignment(consumer: aiokafka.AIOKafkaConsumer) -> Any:
@@ -340,6 +399,9 @@ class WatermarkConsumer(AIOKafkaConsumer):
         except self.consumer_stopped_errors:
             if not self.app.should_stop:
                 raise
+        except asyncio.CancelledError:
+            if not (self.app.should_stop and fetcher.should_stop):
+                raise  # Faust's Fetcher would take it for a crash where a SIGTERM comes just behind a rebalance
 
     async def _take_batch(self) -> None:
         flow = self._flow
@@ -357,6 +419,9 @@ class WatermarkConsumer(AIOKafkaConsumer):
 
         No record that was taken waits in `run` across an await: when flow is off, its queue may be gone.
         """
+        for tp, position in batch.lost.items():
+            if TP(tp.topic, tp.partition) not in self.held:
+                self.watermarks[TP(tp.topic, tp.partition)].lost(position)
         for tp, fetched in batch.records.items():
             partition = TP(tp.topic, tp.partition)
             watermark = self.watermarks[partition]
@@ -421,6 +486,8 @@ class WatermarkConsumer(AIOKafkaConsumer):
         )
         message.refcount = 1
         message.tracked = True  # the watermark tracks its records; Faust's own set of weak references is not needed
+        if first.timestamp_ms is not None:
+            watermark.note_timestamp(first.offset, first.timestamp_ms)
         (channel,) = cast(Conductor, self.app.topics)._tp_index[partition]
         channel.queue.put_nowait(self.app.create_event(None, Run(records, watermark, self), None, message))
 
@@ -474,10 +541,26 @@ class WatermarkConsumer(AIOKafkaConsumer):
         return (tp for tp in list(self.watermarks) if topics is None or tp in topics or tp.topic in topics)
 
     def _new_offset(self, tp: TP) -> int | None:
+        point = self._commit_point(tp)
+        return None if point is None else point.offset
+
+    def _commit_point(self, tp: TP) -> OffsetAndMetadata | None:
+        """What a commit may carry now: the low watermark, with what is not in the ledger's objects yet."""
         watermark = self.watermarks.get(tp)
         if watermark is None or watermark.generation != self.app.consumer_generation_id:
             return None
-        return watermark.committable
+        committable, ledger = watermark.committable, watermark.ledger
+        if committable is None:
+            return None
+        if ledger is None:
+            return OffsetAndMetadata(committable, "")
+        if ledger.given_up is not None:
+            _report_given_up(ledger)
+        return OffsetAndMetadata(*ledger.commit_point(committable))
+
+    def _goes_back(self, tp: TP, offset: int) -> bool:
+        committed = self._committed_offset[tp]
+        return committed is not None and offset < committed
 
     def _should_commit(self, tp: TP, offset: int) -> bool:
         committed = self._committed_offset[tp]
@@ -487,17 +570,25 @@ class WatermarkConsumer(AIOKafkaConsumer):
         """Gaps in the offsets need no bookkeeping: see `PartitionWatermark`."""
 
     async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
-        """Commit, and remember only what Kafka has accepted."""
+        """Commit what is durable of these partitions by now, and remember only what Kafka has accepted."""
         async with self._commit_lock:
             assigned = self.assignment()
-            mine = {tp: offset for tp, offset in offsets.items() if tp in assigned}
-            if not mine or not await self._commit(mine):
+            found = {tp: self._commit_point(tp) for tp in offsets if tp in assigned}
+            points = {tp: point for tp, point in found.items() if point and not self._goes_back(tp, point.offset)}
+            watermarks = {tp: self.watermarks[tp] for tp in points}
+            if not points or not await self._thread.commit(points):
                 return False
-            for tp, offset in mine.items():
-                if tp in self.watermarks:
-                    self._committed_offset[tp] = offset
-            self.app.monitor.on_tp_commit(mine)
+            for tp, point in points.items():
+                if self.watermarks.get(tp) is watermarks[tp]:
+                    self._note_commit(tp, point.offset)
+            self.app.monitor.on_tp_commit({tp: point.offset for tp, point in points.items()})
             return True
+
+    def _note_commit(self, tp: TP, offset: int) -> None:
+        self._committed_offset[tp] = offset
+        ledger, writer = self.watermarks[tp].ledger, self.options.ledger
+        if ledger is not None and writer is not None:
+            writer.offer(ledger, offset)
 
     def committed_offset(self, tp: TP) -> int | None:
         """The offset of the last commit that Kafka accepted (or answered at the start)."""
@@ -511,15 +602,24 @@ class WatermarkConsumer(AIOKafkaConsumer):
     async def perform_seek(self) -> None:
         """Begin a generation: every assigned partition at its committed offset, with an empty table."""
         generation = self.app.consumer_generation_id
-        offsets = await self._thread.seek_assigned()
+        sought = await self._thread.seek_assigned()
         self._forget(list(self.watermarks))
-        for tp, (committed, position) in offsets.items():
-            self.watermarks[tp] = PartitionWatermark(generation, position)
-            self._committed_offset[tp] = committed
-        if offsets:
-            share = self.options.max_buffered_bytes // len(offsets)
+        for tp, found in sought.items():
+            self.watermarks[tp] = PartitionWatermark(generation, found.position, self._resume_ledger(tp, found))
+            self._committed_offset[tp] = found.committed
+        if sought:
+            share = self.options.max_buffered_bytes // len(sought)
             self._thread.limit_fetch_bytes(max(MIN_FETCH_BYTES, min(self.options.fetch_max_bytes, share)))
         self.rebalancing_since = None
+
+    def _resume_ledger(self, tp: TP, found: Sought) -> OpenLedger | None:
+        if self.options.ledger is None:
+            return None
+        ledger = OpenLedger.resume(tp.topic, tp.partition, found.committed, found.metadata, found.position)
+        if found.committed is not None:
+            # Whoever was here before may have left a commit that holds as much as it can: the next one waits for this.
+            self.options.ledger.offer(ledger, found.committed)
+        return ledger
 
     def report_lost_to_retention(self, tp: Any, committed: int, beginning: int) -> None:
         """Say that Kafka has dropped events that this group had not written (called from the consumer's thread)."""
@@ -539,7 +639,8 @@ class WatermarkConsumer(AIOKafkaConsumer):
         """Say that a partition ends before what was committed (called from the consumer's thread)."""
         logger.error(
             "%s/%s: the committed offset %d lies behind the end %d, so the topic was made anew or lost its end. "
-            "Starting from its beginning: objects of the old offsets are overwritten unless STREAMS_S3_PREFIX changes",
+            "Starting from its beginning: objects of the old offsets are overwritten unless STREAMS_S3_PREFIX changes, "
+            "and so is their ledger unless STREAMS_LEDGER_PREFIX does",
             tp.topic,
             tp.partition,
             committed,
@@ -567,6 +668,8 @@ class WatermarkConsumer(AIOKafkaConsumer):
             self.held.discard(tp)
             if watermark is not None:
                 watermark.retired = True
+                if watermark.ledger is not None and self.options.ledger is not None:
+                    self.options.ledger.forget(watermark.ledger)
                 self.buffered_bytes -= watermark.pending_bytes
                 self.buffered_events -= len(watermark.pending)
         self._room.set()
@@ -601,6 +704,21 @@ class WatermarkConsumer(AIOKafkaConsumer):
         except TimeoutError:
             logger.warning("Kafka did not take the last commit within %.1f s; its events come again", timeout_seconds)
             return False
+
+
+def _report_given_up(ledger: OpenLedger) -> None:
+    """Say that the ledger has a hole, once for each."""
+    if ledger.given_up is not None:
+        start, stop = ledger.given_up
+        ledger.given_up = None
+        logger.error(
+            "%s/%d: the ledger could not be written for too long, so it holds nothing of the offsets %d to %d: verify "
+            "them before Kafka forgets them. Events are not affected",
+            ledger.topic,
+            ledger.partition,
+            start,
+            stop - 1,
+        )
 
 
 def _auto_acknowledging(app: Any) -> list[str]:

@@ -55,7 +55,11 @@ class StatusCollector(Collector):
             lost.add_metric([topic], count)
         rebalances = CounterMetricFamily("streams_rebalances", "Rebalances of the consumer group.")
         rebalances.add_metric([], stats.rebalances)
-        yield from (events, sent, dead, retries, lost, rebalances)
+        segments = CounterMetricFamily("streams_ledger_segments", "Segments of the ledger that are durable.")
+        segments.add_metric([], stats.ledger_segments)
+        ledger_errors = CounterMetricFamily("streams_ledger_write_errors", "Failed writes of segments, each retried.")
+        ledger_errors.add_metric([], stats.ledger_write_errors)
+        yield from (events, sent, dead, retries, lost, rebalances, segments, ledger_errors)
 
     def _writes(self) -> Iterator[Metric]:
         status = self._status
@@ -100,6 +104,11 @@ class StatusCollector(Collector):
         held = GaugeMetricFamily(
             "streams_partition_held", "1 where a rejected event stops the partition.", labels=PARTITION_LABELS
         )
+        loss = GaugeMetricFamily(
+            "streams_partition_time_to_loss_seconds",
+            "Until the oldest event that is not durable leaves Kafka's retention, at the earliest.",
+            labels=PARTITION_LABELS,
+        )
         for partition in self._status.partitions(monotonic()):
             labels = [partition.topic, str(partition.partition)]
             for name, gauge in gauges.items():
@@ -108,9 +117,11 @@ class StatusCollector(Collector):
                     gauge.add_metric(labels, value)
             if partition.lag is not None:
                 lag.add_metric(labels, partition.lag)
+            if partition.time_to_loss_seconds is not None:
+                loss.add_metric(labels, partition.time_to_loss_seconds)
             age.add_metric(labels, _age_seconds(partition))
             held.add_metric(labels, 0 if partition.held is None else 1)
-        yield from (*gauges.values(), lag, age, held)
+        yield from (*gauges.values(), lag, age, held, loss)
 
 
 def _age_seconds(partition: PartitionStatus) -> float:

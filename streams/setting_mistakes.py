@@ -172,10 +172,23 @@ def _object_keys(settings: Settings) -> Iterator[Mistake]:
         remedy = f"choose another than {variable('s3_prefix')}"
         yield ("dead_letter_prefix", "s3_prefix"), f"dead letters could overwrite events; {remedy}."
         return
-    fields: tuple[str, ...] = ("object_key_template", "s3_prefix", "dead_letter_prefix")
+    if settings.s3_prefix == settings.ledger_prefix:
+        remedy = f"choose another than {variable('s3_prefix')}"
+        yield ("ledger_prefix", "s3_prefix"), f"the ledger could overwrite events; {remedy}."
+        return
+    if _overlap(settings.ledger_prefix, settings.dead_letter_prefix):
+        remedy = f"choose one that is not inside {variable('dead_letter_prefix')}, nor it inside this one"
+        yield ("ledger_prefix", "dead_letter_prefix"), f"the ledger and dead letters would mix; {remedy}."
+        return
+    prefixes = (settings.s3_prefix, settings.dead_letter_prefix, settings.ledger_prefix)
+    fields: tuple[str, ...] = ("object_key_template", "s3_prefix", "dead_letter_prefix", "ledger_prefix")
     try:
-        template = ObjectKeyTemplate(settings.object_key_template, settings.s3_prefix, settings.dead_letter_prefix)
+        template = ObjectKeyTemplate(settings.object_key_template, *prefixes)
         fields += ("topics", "allow_overwrite")
         check_object_key(template, settings.topic_names or None, settings.allow_overwrite)
     except ConfigurationError as error:
         yield fields, str(error).removeprefix(f"{variable('object_key_template')}: ")
+
+
+def _overlap(one: str, other: str) -> bool:
+    return one.startswith(other) or other.startswith(one)

@@ -139,6 +139,15 @@ class Settings(BaseSettings):
         ByteSize(1024**2), "Largest fetch per partition.", "4MiB", ge=1024, le=1024**3
     )
 
+    kafka_retention_seconds: Seconds | None = _setting(
+        None,
+        "How long Kafka keeps the events, where the worker may not ask (ACL DescribeConfigs on the topics); for the "
+        "time to loss in /stats and /metrics.",
+        "604800",
+        default_text="what the topics' configuration says",
+        ge=1,
+    )
+
     topics: Annotated[str, AfterValidator(check_topics)] = _setting(
         ..., "Topics to archive: names separated by commas, or a pattern that begins with ^.", "orders,payments"
     )
@@ -236,6 +245,15 @@ class Settings(BaseSettings):
     )
     on_reject: Annotated[Literal["dead-letter", "hold"], Lower] = _setting(
         "dead-letter", "What to do with such an event: dead-letter it, or hold its partition.", "hold"
+    )
+    ledger_enabled: bool = _setting(
+        True,
+        "Keep a ledger of the offsets that are durable, so that `verify` can prove it after Kafka has forgotten the "
+        "events; it costs one PUT per 10,000 events.",
+        "false",
+    )
+    ledger_prefix: Annotated[str, AfterValidator(check_prefix)] = _setting(
+        "ledger/", "Where the ledger is kept.", "proof/", min_length=1
     )
 
     max_in_flight: int = _setting(

@@ -104,6 +104,10 @@ class Stats:
     rebalances: int = 0
     lost_to_retention: Counter[str] = field(default_factory=Counter)
     """Events that left Kafka's retention before this group had written them, by topic."""
+    ledger_segments: int = 0
+    """Segments of the ledger that are durable."""
+    ledger_write_errors: int = 0
+    """Failed writes of segments; each is followed by another."""
     _rates: deque[tuple[float, int, int]] = field(default_factory=deque)
 
     def written(self, topic: str, latency_seconds: float, sent_bytes: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic, time
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from faust.types import TP
 
 from streams.delivery import Delivery
+from streams.retention_watch import RetentionWatch
 from streams.stats import Stats
 
 if TYPE_CHECKING:
@@ -42,6 +44,10 @@ class PartitionStatus:
     oldest: dict[str, Any] | None
     """The oldest of those: offset, age, and why it waits."""
     held: dict[str, Any] | None
+    ledger_start: int | None
+    """From where on the ledger is not in an object yet; `None` where none is kept."""
+    time_to_loss_seconds: float | None
+    """Until the oldest event that is not durable leaves Kafka; infinite: nothing is at risk, `None`: unknown."""
 
     @property
     def lag(self) -> int | None:
@@ -52,11 +58,12 @@ class PartitionStatus:
 
 
 class Status:
-    """Reads consumer, delivery and statistics; keeps the end offsets fresh."""
+    """Reads consumer, delivery and statistics; keeps the end offsets and the topics' retention fresh."""
 
-    def __init__(self, stats: Stats, delivery: Delivery) -> None:
+    def __init__(self, stats: Stats, delivery: Delivery, retention: RetentionWatch) -> None:
         self.stats = stats
         self.delivery = delivery
+        self.retention = retention
         self.consumer: WatermarkConsumer | None = None
         self.assigned = False
         """Whether the group has given this worker its share of the partitions (which may be none)."""
@@ -73,6 +80,7 @@ class Status:
         seen: dict[TP, tuple[int, float]] = {}
         for tp, watermark in self.consumer.watermarks.items():
             oldest = watermark.oldest_pending
+            watermark.oldest_timestamp_ms()  # forgets those that are no longer needed
             if oldest is not None:
                 known = self._oldest.get(tp)
                 seen[tp] = known if known and known[0] == oldest else (oldest, now)
@@ -98,6 +106,26 @@ class Status:
             return
         self.end_offsets = {TP(tp.topic, tp.partition): end for tp, end in ends.items()}
         self.end_offsets_at = monotonic()
+        self.retention.note_ends(self.end_offsets, self.end_offsets_at)
+
+    async def refresh_retention(self) -> None:
+        """Ask for the topics' retention where it is due, and for first offsets where they matter."""
+        consumer = self.consumer
+        if consumer is None or not consumer.watermarks or self.rebalancing_seconds:
+            return
+        partitions = list(consumer.watermarks)
+        await self.retention.refresh({tp.topic for tp in partitions})
+        limited = self.retention.limited_by_size(partitions)
+        if not limited:
+            return
+        try:
+            offsets: Mapping[Any, int] = await asyncio.wait_for(
+                consumer.earliest_offsets(*limited), END_OFFSETS_TIMEOUT_SECONDS
+            )
+        except Exception as error:
+            logger.debug("first offsets could not be read: %r", error)
+            return
+        self.retention.note_log_starts({TP(tp.topic, tp.partition): offset for tp, offset in offsets.items()})
 
     def partitions(self, now: float) -> list[PartitionStatus]:
         """Every assigned partition, in order."""
@@ -121,6 +149,10 @@ class Status:
             pending=len(watermark.pending),
             oldest=None if oldest is None else self._describe_oldest(tp, oldest, now),
             held=None if held is None else {"offset": held.offset, "reason": held.reason, "detail": held.detail},
+            ledger_start=None if watermark.ledger is None else watermark.ledger.start,
+            time_to_loss_seconds=self.retention.seconds_to_loss(
+                tp, watermark=watermark.committable, end=end, oldest_timestamp_ms=watermark.oldest_timestamp_ms()
+            ),
         )
 
     def _describe_oldest(self, tp: TP, offset: int, now: float) -> dict[str, Any]:
@@ -198,6 +230,7 @@ class Status:
                 }
                 for topic in sorted(set(stats.events) | {of for of, _ in stats.dead_letters})
             },
+            "ledger": {"segments_written": stats.ledger_segments, "write_errors": stats.ledger_write_errors},
             "last_durable_seconds_ago": None if stats.last_durable is None else round(now - stats.last_durable, 3),
         }
 
@@ -229,4 +262,11 @@ def _partition_document(partition: PartitionStatus) -> dict[str, Any]:
         "pending": partition.pending,
         "oldest": partition.oldest,
         "held": partition.held,
+        "ledger_start": partition.ledger_start,
+        "time_to_loss_seconds": _finite(partition.time_to_loss_seconds),
     }
+
+
+def _finite(seconds: float | None) -> float | None:
+    """JSON has no infinity: `null` stands for "nothing is at risk" as well as for "unknown"."""
+    return None if seconds is None or math.isinf(seconds) else round(seconds, 1)

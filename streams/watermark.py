@@ -5,21 +5,32 @@ Pure, no I/O. The consumer feeds it (`delivered`, `durable`), the commit asks it
 
 from __future__ import annotations
 
+from collections import deque
+from itertools import islice
+
+from streams.ledger import OpenLedger
+
+MAX_TIMESTAMPS = 4096
+
 
 class PartitionWatermark:
     """Low watermark of one partition during one consumer generation.
 
     Kafka's committed offset means "everything below is done", so it may only move to the lowest offset that is
     not durable, or, with nothing pending, to the position behind the last event delivered. Offsets that never
-    arrive (compaction, transaction markers) need no entry: they are below the next delivered offset.
+    arrive (compaction, transaction markers) need no entry: they are below the next delivered offset. The ledger, where
+    one is kept, is told of them.
     """
 
-    __slots__ = ("generation", "pending", "pending_bytes", "position", "retired")
+    __slots__ = ("_timestamps", "generation", "ledger", "pending", "pending_bytes", "position", "retired")
 
-    def __init__(self, generation: int, position: int | None) -> None:
+    def __init__(self, generation: int, position: int | None, ledger: OpenLedger | None = None) -> None:
         """Start at `position`, the next offset to be delivered; `None` while a new group has not read anything."""
         self.generation = generation
         self.position = position
+        self.ledger = ledger
+        self._timestamps: deque[tuple[int, int]] = deque()
+        """First offset of some runs of events, and its timestamp; in order, the first not above what is pending."""
         self.pending: dict[int, int] = {}
         """Delivered offsets that are not durable, in delivery order, with the bytes that each holds in memory."""
         self.pending_bytes = 0
@@ -32,8 +43,8 @@ class PartitionWatermark:
         Raises:
             ValueError: the offset lies behind the position, so the fetch position and this table disagree.
         """
-        if self.position is not None and offset < self.position:
-            raise ValueError(f"offset {offset} was delivered before (position {self.position})")
+        if offset != self.position:
+            self._skip_to(offset)
         self.pending[offset] = size_bytes
         self.pending_bytes += size_bytes
         self.position = offset + 1
@@ -48,7 +59,40 @@ class PartitionWatermark:
     def advance(self, position: int) -> None:
         """Move the position over offsets that hold no event (control records at the end of a transactional topic)."""
         if self.position is None or position > self.position:
+            self._skip_to(position)
             self.position = position
+
+    def lost(self, position: int) -> None:
+        """Move the position over events that left Kafka's retention before they were delivered."""
+        if self.position is None or position > self.position:
+            self._skip_to(position, lost=True)
+            self.position = position
+
+    def _skip_to(self, offset: int, lost: bool = False) -> None:
+        if self.position is None:
+            return
+        if offset < self.position:
+            raise ValueError(f"offset {offset} was delivered before (position {self.position})")
+        if self.ledger is not None:
+            self.ledger.gap(self.position, offset, lost)
+
+    def note_timestamp(self, offset: int, timestamp_ms: int) -> None:
+        """Remember when an event was made (ms since the epoch); one in a few events is enough."""
+        timestamps = self._timestamps
+        timestamps.append((offset, timestamp_ms))
+        if len(timestamps) > MAX_TIMESTAMPS:  # one event does not get durable while others do: older ones stand in
+            self._timestamps = deque(islice(timestamps, 0, None, 2))
+
+    def oldest_timestamp_ms(self) -> int | None:
+        """About when the oldest event that is not durable was made, rather too early than too late.
+
+        With nothing pending it is the last event's that was seen, `None` before any was.
+        """
+        oldest = self.committable
+        timestamps = self._timestamps
+        while oldest is not None and len(timestamps) > 1 and timestamps[1][0] <= oldest:
+            timestamps.popleft()
+        return timestamps[0][1] if timestamps else None
 
     @property
     def oldest_pending(self) -> int | None:

@@ -17,14 +17,20 @@ The contract, in words:
 - **Starting needs no network.** A sink whose service is down or whose permissions are wrong starts, and says so when
   it is written to. `start` raises `ConfigurationError` for what no retry can mend.
 
+A sink may also keep the ledger (`streams.ledger`), by having `write_ledger`: the segment is durable when it returns,
+under a name that depends on its topic, partition and first offset alone; a second call with the same segment has the
+effect of one. `ledger_writer` calls it, one call at a time for each partition, with the same rules for cancelling and
+for errors. For a sink without it no ledger is kept.
+
 A new technology is one module here, one branch in `make_sink`, and one row in `tests/conformance`.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from streams.errors import RecordRejectedError
+from streams.ledger import Segment
 from streams.record import Record
 from streams.settings import Settings
 
@@ -49,6 +55,14 @@ class Sink(Protocol):
 
     async def close(self) -> None:
         """Let go of connections; nothing is in flight any more."""
+
+
+@runtime_checkable
+class LedgerSink(Protocol):
+    """A sink that can also keep the ledger."""
+
+    async def write_ledger(self, segment: Segment) -> str:
+        """Make the segment durable; returns the name it is kept under. Raises as `Sink.write` does."""
 
 
 def make_sink(settings: Settings) -> Sink:

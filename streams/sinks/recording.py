@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter, defaultdict, deque
 
 from streams.errors import RecordRejectedError
+from streams.ledger import Segment
 from streams.record import Record
 
 EVERY_EVENT = "*"
@@ -15,12 +16,14 @@ class RecordingSink:
     """Keeps the sink contract without any service; events are named by `Record.position`, all of them by `"*"`.
 
     `written` holds the events in the order in which they became durable, `dead_letters` those that were rejected with
-    their rejection, `attempts` the calls of `write` by position, `in_flight` and `most_in_flight` how many overlapped.
+    their rejection, `segments` those of the ledger, `attempts` the calls of `write` by position, `in_flight` and
+    `most_in_flight` how many overlapped.
     """
 
     def __init__(self) -> None:
         self.written: list[Record] = []
         self.dead_letters: list[tuple[Record, RecordRejectedError]] = []
+        self.segments: list[Segment] = []
         self.attempts: Counter[str] = Counter()
         self.in_flight = 0
         self.most_in_flight = 0
@@ -28,6 +31,7 @@ class RecordingSink:
         self.closed = False
         self._failures: defaultdict[str, deque[Exception]] = defaultdict(deque)
         self._dead_letter_failures: defaultdict[str, deque[Exception]] = defaultdict(deque)
+        self._ledger_failures: deque[Exception] = deque()
         self._rejections: dict[str, RecordRejectedError] = {}
         self._delays_seconds: dict[str, float] = {}
         self._gates: dict[str, asyncio.Event] = {}
@@ -41,6 +45,10 @@ class RecordingSink:
     def fail_dead_letter(self, position: str, error: Exception, times: int = 1) -> None:
         """Let the next `times` dead letters of the event raise `error`."""
         self._dead_letter_failures[position].extend([error] * times)
+
+    def fail_ledger(self, error: Exception, times: int = 1) -> None:
+        """Let the next `times` writes of ledger segments raise `error`."""
+        self._ledger_failures.extend([error] * times)
 
     def reject(self, position: str, reason: str = "invalid_request", detail: str = "rejected by instruction") -> None:
         """Let every write of the event be rejected."""
@@ -96,6 +104,12 @@ class RecordingSink:
         self._raise_next(self._dead_letter_failures, record.position)
         self.dead_letters.append((record, rejection))
         return f"dead-letter/{record.topic}/{record.partition}/{record.offset:020d}.json"
+
+    async def write_ledger(self, segment: Segment) -> str:
+        if self._ledger_failures:
+            raise self._ledger_failures.popleft()
+        self.segments.append(segment)
+        return f"ledger/{segment.topic}/{segment.partition}/{segment.start:020d}.json"
 
     async def _wait(self, position: str) -> None:
         for name in (position, EVERY_EVENT):

@@ -11,8 +11,9 @@ from typing import Final, NamedTuple, Protocol
 
 from streams.envelope import encode_dead_letter, encode_envelope
 from streams.errors import RecordRejectedError
+from streams.layout import Layout
+from streams.ledger import Segment, encode_segment
 from streams.metadata import SIDECAR_SUFFIX, object_metadata
-from streams.object_key import ObjectKeyTemplate
 from streams.record import Record
 from streams.settings import Settings
 
@@ -53,22 +54,15 @@ class S3Client(Protocol):
 class S3Sink:
     """Keeps the sink contract on top of an `S3Client`."""
 
-    def __init__(
-        self, client: S3Client, template: ObjectKeyTemplate, *, dead_letter_prefix: str, envelope: bool = False
-    ) -> None:
+    def __init__(self, client: S3Client, layout: Layout, *, envelope: bool = False) -> None:
         self._client = client
-        self._render = template.render
-        self._dead_letter_prefix = dead_letter_prefix
+        self._layout = layout
+        self._render = layout.template.render
         self._envelope = envelope
 
     @classmethod
     def from_settings(cls, settings: Settings) -> S3Sink:
-        return cls(
-            make_client(settings),
-            ObjectKeyTemplate(settings.object_key_template, settings.s3_prefix, settings.dead_letter_prefix),
-            dead_letter_prefix=settings.dead_letter_prefix,
-            envelope=settings.body == "envelope",
-        )
+        return cls(make_client(settings), Layout(settings), envelope=settings.body == "envelope")
 
     async def start(self) -> None:
         await self._client.start()
@@ -88,9 +82,14 @@ class S3Sink:
         return len(request.body) + (0 if sidecar is None else len(sidecar.body))
 
     async def write_dead_letter(self, record: Record, rejection: RecordRejectedError) -> str:
-        object_key = f"{self._dead_letter_prefix}{record.topic}/{record.partition}/{record.offset:020d}.json"
+        object_key = self._layout.dead_letter_key(record.topic, record.partition, record.offset)
         body = encode_dead_letter(record, rejection.reason, rejection.detail, self._object_key(record))
         await self._client.put(PutRequest(object_key, body, content_type=JSON))
+        return object_key
+
+    async def write_ledger(self, segment: Segment) -> str:
+        object_key = self._layout.ledger_key(segment.topic, segment.partition, segment.start)
+        await self._client.put(PutRequest(object_key, encode_segment(segment), content_type=JSON))
         return object_key
 
     def requests(self, record: Record) -> tuple[PutRequest, PutRequest | None]:

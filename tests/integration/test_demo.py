@@ -94,6 +94,7 @@ def test_demo_verifies_every_object_and_ends_with_the_table() -> None:
     assert (messages, verified) == ("1,000", "1,000")
     for system, seconds in (("published, one after another", "73.57"), ("published, thread pool", "4.93")):
         assert seconds == table_row(demo.stdout, system)[1]
+    assert "PROVED: all 1,000 events of 4 partitions" in demo.stdout
     assert "/stats" in demo.stdout
 
 

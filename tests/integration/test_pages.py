@@ -22,7 +22,7 @@ from tests.services.waiting import wait_until
 from tests.services.worker import WorkerProcess
 
 PAGES = ["/stats", "/metrics", "/health/live", "/health/ready"]
-COUNTER_UNITS = ("_events", "_bytes", "_letters", "_errors", "_rebalances")
+COUNTER_UNITS = ("_events", "_bytes", "_letters", "_errors", "_rebalances", "_segments")
 GAUGE_UNITS = ("_offset", "_events", "_seconds", "_bytes", "_in_flight", "_limit", "_maximum", "_retry")
 GAUGE_FLAGS = ("_held", "_failing")
 """Gauges that are 0 or 1."""
@@ -166,6 +166,60 @@ def test_metrics_are_named_by_the_rules(
     dead = ("streams_dead_letters_total", (("error_type", "key_template"), ("topic", topic)))
     assert 3 == samples(worker)[dead]
     assert {"process_cpu_seconds", "process_resident_memory_bytes"} <= {family.name for family in families}
+
+
+def test_time_to_loss_falls_while_nothing_gets_durable(
+    make_topic: MakeTopic, produce: Produce, start_worker: StartWorker, s3_proxy: S3FaultProxy
+) -> None:
+    """With S3 away it counts down from the retention, by the oldest event; it is infinite once all is durable."""
+    topic = make_topic(2, {"retention.ms": "600000"})
+    produce(topic, [b"x"] * 10, partition=0)
+    s3_proxy.rule = matching(topic, SLOW_DOWN)
+    worker = start_worker(topic, {"STREAMS_S3_ENDPOINT_URL": s3_proxy.endpoint_url, "STREAMS_RETRY_MAX_SECONDS": "0.2"})
+    stuck = ("streams_partition_time_to_loss_seconds", (("partition", "0"), ("topic", topic)))
+    empty = ("streams_partition_time_to_loss_seconds", (("partition", "1"), ("topic", topic)))
+    wait_until(lambda: stuck in samples(worker), 20, worker.log_tail)
+    began, first = time.monotonic(), samples(worker)[stuck]
+    assert 500 < first < 600
+    assert float("inf") == samples(worker)[empty]
+    shown = partitions(worker.stats())
+    assert shown[0]["time_to_loss_seconds"] == pytest.approx(first, abs=5)
+    assert shown[1]["time_to_loss_seconds"] is None
+    wait_until(lambda: samples(worker)[stuck] < first - 3, 20, worker.log_tail)
+    assert samples(worker)[stuck] == pytest.approx(first - (time.monotonic() - began), abs=1)
+    s3_proxy.rule = None
+    wait_until(lambda: samples(worker)[stuck] == float("inf"), 20, worker.log_tail)
+
+
+def test_time_to_loss_by_size(
+    make_topic: MakeTopic, produce: Produce, start_worker: StartWorker, s3_proxy: S3FaultProxy
+) -> None:
+    """Where only the size is limited, it is how long the partition's growth takes to push the oldest event out."""
+    topic = make_topic(1, {"retention.ms": "-1", "retention.bytes": "1000000"})
+    produce(topic, [b"x"] * 100, partition=0)
+    worker = start_worker(topic, {"STREAMS_S3_ENDPOINT_URL": s3_proxy.endpoint_url})
+    wait_stats(worker, lambda seen: [entry["committed"] for entry in seen["partitions"]] == [100])
+    s3_proxy.rule = matching(topic, SLOW_DOWN)
+
+    def falls() -> bool:
+        produce(topic, [b"x"] * 10, partition=0)
+        left = worker.stats()["partitions"][0]["time_to_loss_seconds"]
+        return left is not None and 0 < left < 100
+
+    wait_until(falls, 30, lambda: f"{worker.stats()}", 0.5)
+
+
+def test_retention_can_be_said_instead_of_asked_for(
+    make_topic: MakeTopic, produce: Produce, start_worker: StartWorker, s3_proxy: S3FaultProxy
+) -> None:
+    """STREAMS_KAFKA_RETENTION_SECONDS wins over what the topic says."""
+    topic = make_topic(1, {"retention.ms": "-1"})
+    produce(topic, [b"x"], partition=0)
+    s3_proxy.rule = matching(topic, SLOW_DOWN)
+    settings = {"STREAMS_S3_ENDPOINT_URL": s3_proxy.endpoint_url, "STREAMS_KAFKA_RETENTION_SECONDS": "1000"}
+    worker = start_worker(topic, settings)
+    seen = wait_stats(worker, lambda seen: partitions(seen)[0]["time_to_loss_seconds"] is not None)
+    assert 900 < partitions(seen)[0]["time_to_loss_seconds"] < 1_000
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])

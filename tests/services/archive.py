@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from botocore.credentials import Credentials
 from tests.services.s3 import ACCESS_KEY, REGION, SECRET_KEY, S3Server, StoredObject
 
 SIDECAR_SUFFIX = ".kafka.json"
+_OTHERS = re.compile(r"(?:^|/)(?:dead-letter|ledger)/")
 _EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 _READERS = 4
 
@@ -43,7 +45,7 @@ class ArchivedEvent:
 
 
 class Archive:
-    """What a bucket holds under a prefix (`""`: all of it), as events. Dead letters are left out: read them apart."""
+    """What a bucket holds under a prefix (`""`: all of it), as events. Dead letters and the ledger are left out."""
 
     def __init__(self, s3_server: S3Server, bucket: str, prefix: str = "") -> None:
         self._s3_server = s3_server
@@ -53,9 +55,9 @@ class Archive:
         self._signer = S3SigV4Auth(Credentials(ACCESS_KEY, SECRET_KEY), "s3", REGION)
 
     def keys(self) -> list[str]:
-        """The keys of the events: neither sidecars nor dead letters."""
+        """The keys of the events: neither sidecars, dead letters nor the ledger."""
         keys = self._s3_server.keys(self.bucket, self.prefix)
-        return [key for key in keys if not key.endswith(SIDECAR_SUFFIX) and "dead-letter/" not in key]
+        return [key for key in keys if not key.endswith(SIDECAR_SUFFIX) and not _OTHERS.search(key)]
 
     def events(self) -> list[ArchivedEvent]:
         """Every event, in the order of the object keys."""

@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 from aiokafka.consumer.consumer import AIOKafkaConsumer
 from aiokafka.consumer.fetcher import Fetcher, FetchResult, PartitionRecords
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import TopicPartitionState
+from aiokafka.record.default_records import _DefaultRecordBatchPy
+from aiokafka.record.memory_records import _MemoryRecordsPy
 from faust.agents.agent import Agent
 from faust.app.base import App
 from faust.streams import Stream
@@ -60,11 +63,18 @@ SOURCES: dict[str, tuple[Callable[..., Any], str]] = {
     "ConsumerMessage.on_final_ack": (ConsumerMessage.on_final_ack, "45d670b6a8ac4bd0"),
     "Worker._on_sigterm": (Worker._on_sigterm, "ba99cf23ea875c02"),
     "ThrowableQueue.clear": (ThrowableQueue.clear, "d18f09e451acf62e"),
+    "aiokafka GroupCoordinator.fetch_committed_offsets": (GroupCoordinator.fetch_committed_offsets, "6c049c7379165952"),
     # what the rule about handed-out records rests on
     "aiokafka Fetcher.fetched_records": (Fetcher.fetched_records, "be4348896b9b66af"),
     "aiokafka Fetcher.seek_to": (Fetcher.seek_to, "f0ba6aba6c22ef83"),
     "aiokafka FetchResult.getall": (FetchResult.getall, "3e717e30de5068d5"),
     "aiokafka PartitionRecords._unpack_records": (PartitionRecords._unpack_records, "b803e6d46480732c"),
+    "aiokafka PartitionRecords.__init__": (PartitionRecords.__init__, "8ec1c2ae6ea1af87"),
+    "aiokafka PartitionRecords.__next__": (PartitionRecords.__next__, "63ac34a08c309098"),
+    "aiokafka Fetcher._proc_fetch_request": (Fetcher._proc_fetch_request, "59bf948fff47eed5"),
+    "aiokafka _MemoryRecordsPy.next_batch": (_MemoryRecordsPy.next_batch, "f1779ecb6d0d344c"),
+    "aiokafka _DefaultRecordBatchPy._read_msg": (_DefaultRecordBatchPy._read_msg, "0997ab7a58505c93"),
+    "aiokafka _DefaultRecordBatchPy._maybe_uncompress": (_DefaultRecordBatchPy._maybe_uncompress, "c9d0dc2bed50cc86"),
     "aiokafka TopicPartitionState.seek": (TopicPartitionState.seek, "c20b56d7ba7b2872"),
     "aiokafka AIOKafkaConsumer.seek": (AIOKafkaConsumer.seek, "a9430f1f3b9ac419"),
 }

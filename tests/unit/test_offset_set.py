@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import tracemalloc
 
@@ -52,7 +53,7 @@ def test_missing_and_count_are_the_two_halves_of_a_range(added: list[tuple[int, 
     missing = list(found.missing_from(*asked))
     assert expected == [offset for start, stop in missing for offset in range(start, stop)]
     assert asked[1] - asked[0] - len(expected) == found.count(*asked)
-    assert all(first[1] < second[0] for first, second in zip(missing, missing[1:], strict=False))
+    assert all(first[1] < second[0] for first, second in itertools.pairwise(missing))
 
 
 @given(st.lists(ranges, max_size=5), st.lists(ranges, max_size=5))

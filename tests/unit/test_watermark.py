@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.watermark import PartitionWatermark
+from streams.ledger import OpenLedger, Segment, decode_commit_metadata
+from streams.watermark import MAX_TIMESTAMPS, PartitionWatermark
 
 
 def test_nothing_may_be_committed_before_anything_was_read() -> None:
@@ -93,3 +94,51 @@ def test_watermark_is_never_above_an_event_that_is_not_durable(offsets: list[int
         assert watermark.committable == expected
     assert watermark.committable == offsets[-1] + 1
     assert watermark.pending_bytes == 0
+
+
+def test_ledger_is_told_of_every_gap_and_what_made_it() -> None:
+    """Offsets that never arrive, at the end of a fetch too, and those that retention has taken."""
+    ledger = OpenLedger("t", 0, 3)
+    watermark = PartitionWatermark(1, 3, ledger)
+    watermark.delivered(3, 1)
+    watermark.delivered(6, 1)
+    watermark.advance(9)
+    watermark.lost(20)
+    watermark.lost(15)
+    watermark.durable(3)
+    watermark.durable(6)
+    assert 20 == watermark.committable
+    said = decode_commit_metadata("t", 0, *ledger.commit_point(20))
+    assert Segment("t", 0, 3, 20, ((4, 6), (7, 9)), ((9, 20),)) == said
+
+
+def test_oldest_timestamp_is_that_of_the_run_that_holds_the_oldest_event() -> None:
+    """One timestamp in a few events is kept; the last one stays when nothing is pending."""
+    watermark = PartitionWatermark(1, 0)
+    assert watermark.oldest_timestamp_ms() is None
+    for offset in range(48):
+        if offset % 16 == 0:
+            watermark.note_timestamp(offset, 1_000 + offset)
+        watermark.delivered(offset, 1)
+    for offset in range(20):
+        watermark.durable(offset)
+    assert 1_016 == watermark.oldest_timestamp_ms()
+    for offset in range(20, 48):
+        watermark.durable(offset)
+    assert 1_032 == watermark.oldest_timestamp_ms()
+
+
+def test_timestamps_take_bounded_memory_while_one_event_is_stuck() -> None:
+    """Others get durable for hours: the oldest's timestamp stays, and what stands for later ones is never too late."""
+    watermark = PartitionWatermark(1, 0)
+    for offset in range(0, 16 * 20_000, 16):
+        watermark.note_timestamp(offset, offset)
+        watermark.delivered(offset, 1)
+        if offset not in (0, 160_000):
+            watermark.durable(offset)
+    assert len(watermark._timestamps) <= MAX_TIMESTAMPS
+    assert 0 == watermark.oldest_timestamp_ms()
+    watermark.durable(0)
+    found = watermark.oldest_timestamp_ms()
+    assert found is not None
+    assert 150_000 < found <= 160_000

@@ -1,0 +1,97 @@
+"""Makes closed ledger segments durable, beside the events' way: one PUT at a time for each partition.
+
+The consumer offers a partition's ledger after each commit; nothing waits for what happens here, neither a commit nor
+a drain. A PUT that is cancelled is made again by whoever resumes from the commit, with the same bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from time import monotonic
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+
+from streams.errors import SinkRefusedError
+from streams.ledger import OpenLedger, Segment
+from streams.sinks import LedgerSink
+from streams.stats import Stats
+
+logger = logging.getLogger(__name__)
+
+MAX_WRITES = 8
+"""Most PUTs of segments at once, so that many partitions that close theirs together do not crowd out the events."""
+REPEAT_ALERT_SECONDS = 60.0
+
+
+class LedgerWriter:
+    """Writes segments to a sink that can keep them."""
+
+    def __init__(self, sink: LedgerSink, stats: Stats, *, retry_base_seconds: float, retry_max_seconds: float) -> None:
+        self._sink = sink
+        self._stats = stats
+        self._backoff = wait_random_exponential(multiplier=retry_base_seconds, max=retry_max_seconds)
+        self._places = asyncio.Semaphore(MAX_WRITES)
+        self._tasks: dict[OpenLedger, asyncio.Task[None]] = {}
+        self._committed: dict[OpenLedger, int] = {}
+        self._alerted_at = -REPEAT_ALERT_SECONDS
+
+    def offer(self, ledger: OpenLedger, committed: int) -> None:
+        """Write the segments that this commit has closed, one after another."""
+        self._committed[ledger] = committed
+        if ledger in self._tasks or ledger.closed(committed) is None:
+            return
+        task = asyncio.create_task(self._write(ledger))
+        self._tasks[ledger] = task
+        task.add_done_callback(lambda _: self._tasks.pop(ledger, None))
+
+    def forget(self, ledger: OpenLedger) -> None:
+        """Stop writing for a partition that was revoked; its next owner goes on."""
+        self._committed.pop(ledger, None)
+        task = self._tasks.pop(ledger, None)
+        if task is not None:
+            task.cancel()
+
+    async def close(self) -> None:
+        """Cancel what is being written."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _write(self, ledger: OpenLedger) -> None:
+        while (segment := ledger.closed(self._committed[ledger])) is not None:
+            await self._until_durable(segment)
+            ledger.persisted(segment)
+
+    async def _until_durable(self, segment: Segment) -> None:
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(Exception),
+            wait=self._backoff,
+            before_sleep=lambda state: self._note_failure(segment, state),
+        )
+        await retrying(self._attempt, segment)
+        self._stats.ledger_segments += 1
+
+    async def _attempt(self, segment: Segment) -> None:
+        async with self._places:
+            await self._sink.write_ledger(segment)
+
+    def _note_failure(self, segment: Segment, state: RetryCallState) -> None:
+        """Count it; log the first failure at once, then one line a minute while it lasts."""
+        self._stats.ledger_write_errors += 1
+        now = monotonic()
+        if now - self._alerted_at < REPEAT_ALERT_SECONDS:
+            return
+        self._alerted_at = now
+        error = state.outcome.exception() if state.outcome else None
+        logger.log(
+            logging.ERROR if isinstance(error, SinkRefusedError) else logging.WARNING,
+            "the ledger of %s/%d (offsets %d to %d) could not be written, retrying; events are not affected, and "
+            "commits carry what it holds: %s",
+            segment.topic,
+            segment.partition,
+            segment.start,
+            segment.stop - 1,
+            error,
+        )

@@ -1,0 +1,413 @@
+"""What was archived comes back into Kafka as it was, each event once, whatever happens on the way."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+from aiokafka import TopicPartition
+from confluent_kafka import Producer
+from confluent_kafka.admin import AclBinding, AclOperation, AclPermissionType, ResourcePatternType, ResourceType
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from streams.kafka_reader import KafkaReader
+from streams.restore_target import RestoreTarget
+from tests.conftest import MakeTopic
+from tests.integration.archiving import (
+    FOREVER,
+    NEW_YEAR_MS,
+    ArchiveWriter,
+    Published,
+    content,
+    event,
+    read_topic,
+    worker_settings,
+)
+from tests.integration.conftest import RunCommand, StartCommand, StartWorker
+from tests.services.archive import Headers
+from tests.services.kafka import PASSWORD, STRANGER, KafkaBroker
+from tests.services.s3 import S3Server
+from tests.services.waiting import wait_until
+
+ReadTopic = Callable[[str, int], list[list[Published]]]
+
+TENANT_TEMPLATE = {"STREAMS_OBJECT_KEY_TEMPLATE": "{prefix}{header.tenant}/{topic}/{partition}/{offset}"}
+
+
+@pytest.fixture
+def writer(base_settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> ArchiveWriter:
+    """Places events in the test's bucket."""
+    return ArchiveWriter(base_settings, monkeypatch)
+
+
+@pytest.fixture
+def published(broker: KafkaBroker) -> ReadTopic:
+    """What a topic holds for those who read committed events."""
+    return lambda topic, partitions: read_topic(broker.bootstrap_servers, topic, partitions)
+
+
+def test_partitions_come_back_as_they_were(
+    make_topic: MakeTopic, writer: ArchiveWriter, run_command: RunCommand, published: ReadTopic
+) -> None:
+    """Every record, in the order of the original offsets, at its partition; a dry run before changes nothing."""
+    target = make_topic(3, FOREVER)
+    records = [event("orders", partition, offset) for partition in range(3) for offset in range(40)]
+    writer.write(records)
+    dry = run_command("restore", "orders", "--to-topic", target, topics="orders", check=0)
+    assert "120 events to read" in dry.stdout
+    assert "dry run" in dry.stderr
+    assert [[], [], []] == published(target, 3)
+    run_command("restore", "orders", "--to-topic", target, "--execute", topics="orders", check=0)
+    expected = [[content(one) for one in records if one.partition == partition] for partition in range(3)]
+    assert expected == published(target, 3)
+    again = run_command("restore", "orders", "--to-topic", target, "--execute", topics="orders", check=0)
+    assert "all done already: 120 events" in again.stderr
+    assert expected == published(target, 3)
+    anew = run_command("restore", "orders", "--to-topic", target, "--execute", "--again", topics="orders", check=0)
+    assert f"{target} holds" in anew.stderr
+    assert [part * 2 for part in expected] == published(target, 3)
+
+
+def test_any_record_survives_with_its_nulls(
+    make_topic: MakeTopic, writer: ArchiveWriter, run_command: RunCommand, published: ReadTopic
+) -> None:
+    """Null and empty key and value in all pairs, header lists with duplicates and nulls, big values, time 0."""
+    target = make_topic(1, FOREVER | {"max.message.bytes": "4000000"})
+    pairs = [(key, value) for key in (None, b"", b"\xff\x00") for value in (None, b"", b"\x00\xfe")]
+    headers: Headers = (("a", None), ("a", b""), ("", b"\xff"), ("a", b"x"), ("\u00fc", b"y" * 3000))
+    records = [event("orders", 0, at, key=key, value=value) for at, (key, value) in enumerate(pairs)]
+    records += [
+        event("orders", 0, 9, headers=headers, timestamp_ms=0),
+        event("orders", 0, 10, value=b"x" * 3_000_000),
+        event("orders", 0, 11, timestamp_ms=None),
+    ]
+    writer.write(records)
+    run_command("restore", "orders", "--to-topic", target, "--execute", topics="orders", check=0)
+    assert [[content(one) for one in records]] == published(target, 1)
+
+
+async def test_header_names_need_not_be_utf_8(
+    make_topic: MakeTopic, base_settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names of any bytes, among events whose names are text."""
+    target = make_topic(1, FOREVER)
+    configured = worker_settings({**base_settings, "STREAMS_TOPICS": target}, monkeypatch)
+    name = b"\xfcmlaut".decode("utf-8", "surrogateescape")
+    records = [event("orders", 0, at, headers=((name if at % 2 else "text", b"x"),)) for at in range(4)]
+    async with RestoreTarget(configured, target) as kafka:
+        topic = await kafka.describe()
+        async with kafka.publisher(f"streams-restore-{target}", topic, repartition=False) as publisher:
+            await publisher.publish(records, 4, "")
+        assert (4, "") == await kafka.progress(f"streams-restore-{target}")
+    async with KafkaReader(configured) as reader:
+        found = [one async for batch in reader.read(TopicPartition(target, 0), 0, 4) for one in batch]
+    assert [content(one) for one in records] == [content(one) for one in found]
+
+
+LONG = st.integers(1800, 2400).map(lambda length: bytes(range(256)) * 9 + bytes(length - 1800))
+"""Around the 2 KB that S3 takes as metadata: longer keys and headers go into a sidecar."""
+SOME_BYTES = st.one_of(st.none(), st.binary(max_size=30), LONG)
+EVENTS = st.lists(
+    st.tuples(
+        SOME_BYTES,
+        SOME_BYTES,
+        st.lists(st.tuples(st.text(max_size=8), SOME_BYTES), max_size=4).map(tuple),
+        st.integers(1, 4_102_444_800_000),  # librdkafka takes 0 for now
+        st.integers(0, 1),
+    ),
+    min_size=1,
+    max_size=20,
+)
+
+
+@pytest.mark.parametrize("body", ["raw", "envelope"])
+def test_round_trip_gives_identical_records(
+    body: str,
+    broker: KafkaBroker,
+    make_topic: MakeTopic,
+    start_worker: StartWorker,
+    run_command: RunCommand,
+    published: ReadTopic,
+    group: str,
+) -> None:
+    """Kafka, worker, S3, restore, Kafka: whatever the records are."""
+    source, target = make_topic(2, FOREVER), make_topic(2, FOREVER)
+    start_worker(source, {"STREAMS_BODY": body})
+    producer = Producer({"bootstrap.servers": broker.bootstrap_servers, "enable.idempotence": True})
+    sent: Counter[int] = Counter()
+
+    refused: list[object] = []
+
+    def delivered(error: object, _message: object) -> None:
+        if error is not None:
+            refused.append(error)
+
+    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @given(EVENTS)
+    def produce(events: list[tuple[bytes | None, bytes | None, Headers, int, int]]) -> None:
+        for key, value, headers, timestamp_ms, partition in events:
+            producer.produce(
+                source,
+                value=value,
+                key=key,
+                headers=list(headers),
+                timestamp=timestamp_ms,
+                partition=partition,
+                on_delivery=delivered,
+            )
+            sent[partition] += 1
+        assert (0, []) == (producer.flush(30), refused)
+
+    produce()
+    expected = {(source, partition): count for partition, count in sent.items()}
+    wait_until(
+        lambda: broker.committed_offsets(group) == expected,
+        30,
+        lambda: f"committed {broker.committed_offsets(group)}, expected {expected}",
+    )
+    run_command("restore", source, "--to-topic", target, "--execute", topics=source, check=0)
+    assert published(source, 2) == published(target, 2)
+
+
+def test_ranges_by_offset_and_time_select_exactly(
+    make_topic: MakeTopic, writer: ArchiveWriter, run_command: RunCommand, published: ReadTopic
+) -> None:
+    """Ends are exclusive, one partition can be named, and each range has a progress of its own."""
+    target = make_topic(2, FOREVER)
+    records = [event("orders", partition, offset) for partition in range(2) for offset in range(30)]
+    writer.write(records)
+    options = ("--to-topic", target, "--execute")
+    run_command("restore", "orders/1", "--from", "5", "--to", "8", *options, topics="orders", check=0)
+    first = [content(one) for one in records if one.partition == 1 and 5 <= one.offset < 8]
+    assert [[], first] == published(target, 2)
+    times = [datetime.fromtimestamp(NEW_YEAR_MS / 1000 + at, UTC).isoformat() for at in (10, 12)]
+    done = run_command(
+        "restore", "orders", "--since", times[0], "--until", times[1], *options, topics="orders", check=0
+    )
+    by_time = [[content(one) for one in records if one.partition == part and one.offset in (10, 11)] for part in (0, 1)]
+    assert [by_time[0], first + by_time[1]] == published(target, 2)
+    assert "lie outside" in done.stderr
+
+
+def test_repartition_keeps_order_by_key(
+    make_topic: MakeTopic, writer: ArchiveWriter, run_command: RunCommand, published: ReadTopic
+) -> None:
+    """Fewer partitions will do then, each key is in one of them, and its events are in order."""
+    target = make_topic(2, FOREVER)
+    writer.write(event("orders", 2, offset, key=b"k%d" % (offset % 9)) for offset in range(90))
+    refused = run_command("restore", "orders", "--to-topic", target, "--execute", topics="orders", check=1)
+    assert "--repartition" in refused.stderr
+    run_command("restore", "orders", "--to-topic", target, "--repartition", "--execute", topics="orders", check=0)
+    parts = published(target, 2)
+    assert 90 == sum(len(part) for part in parts)
+    assert not {one[0] for one in parts[0]} & {one[0] for one in parts[1]}
+    for part in parts:
+        assert sorted(part, key=lambda one: one[2] or 0) == part
+
+
+def test_killed_restore_goes_on_without_loss_or_double(
+    make_topic: MakeTopic,
+    writer: ArchiveWriter,
+    start_command: StartCommand,
+    run_command: RunCommand,
+    published: ReadTopic,
+) -> None:
+    """SIGKILL twice and SIGTERM once at any moment; the same command finishes, and readers see each event once."""
+    target = make_topic(2, FOREVER)
+    records = [event("orders", partition, offset) for partition in range(2) for offset in range(1500)]
+    writer.write(records)
+    command = ("restore", "orders", "--to-topic", target, "--id", target, "--execute")
+    for kill, at_least in (("kill", 1), ("terminate", 600), ("kill", 1200)):
+        running = start_command(*command, "--rate", "400", topics="orders")
+        wait_until(
+            lambda floor=at_least: sum(map(len, published(target, 2))) >= floor,  # type: ignore[misc]
+            60,
+            "nothing was published",
+        )
+        getattr(running, kill)()
+        finished = running.wait()
+        assert finished.code in (-9, 128 + 15), finished.stderr
+    shown = run_command("restore", "orders", "--to-topic", target, "--id", target, topics="orders", check=0)
+    assert "it was interrupted" in shown.stderr
+    done = run_command(*command, topics="orders", check=0)
+    assert "3,000 in all" in done.stderr
+    expected = [[content(one) for one in records if one.partition == partition] for partition in range(2)]
+    assert expected == published(target, 2)
+
+
+def test_second_run_at_once_takes_over(
+    make_topic: MakeTopic,
+    writer: ArchiveWriter,
+    start_command: StartCommand,
+    run_command: RunCommand,
+    published: ReadTopic,
+) -> None:
+    """Two of the same restore at a time publish each event once: the later one shuts the earlier one out."""
+    target = make_topic(1, FOREVER)
+    records = [event("orders", 0, offset) for offset in range(600)]
+    writer.write(records)
+    command = ("restore", "orders", "--to-topic", target, "--id", target, "--execute")
+    slow = start_command(*command, "--rate", "50", topics="orders")
+    wait_until(lambda: len(published(target, 1)[0]) > 0, 60, "nothing was published")
+    run_command(*command, topics="orders", check=0)
+    first = slow.wait()
+    assert 2 == first.code
+    assert "taken over" in first.stderr
+    assert [[content(one) for one in records]] == published(target, 1)
+
+
+def test_events_archived_meanwhile_are_not_restored(
+    make_topic: MakeTopic,
+    writer: ArchiveWriter,
+    start_command: StartCommand,
+    run_command: RunCommand,
+    published: ReadTopic,
+) -> None:
+    """Restored into the topic that is archived: the plan was fixed before, so it ends."""
+    target = make_topic(1, FOREVER)
+    records = [event(target, 0, offset) for offset in range(100)]
+    writer.write(records)
+    command = ("restore", target, "--execute")
+    running = start_command(*command, "--rate", "20", topics=target)
+    wait_until(lambda: len(published(target, 1)[0]) > 0, 60, "nothing was published")
+    running.kill()
+    running.wait()
+    writer.write(event(target, 0, offset) for offset in range(100, 150))
+    run_command(*command, topics=target, check=0)
+    assert "all done already" in run_command(*command, topics=target, check=0).stderr
+    assert [[content(one) for one in records]] == published(target, 1)
+
+
+def test_rate_is_kept(make_topic: MakeTopic, writer: ArchiveWriter, run_command: RunCommand) -> None:
+    """300 events at 100 a second take two seconds at the least (the first second's go out at once)."""
+    target = make_topic(1, FOREVER)
+    writer.write(event("orders", 0, offset) for offset in range(300))
+    began = time.monotonic()
+    run_command("restore", "orders", "--to-topic", target, "--rate", "100", "--execute", topics="orders", check=0)
+    assert 2 <= time.monotonic() - began
+
+
+def test_target_that_would_change_events_is_refused(
+    make_topic: MakeTopic, writer: ArchiveWriter, run_command: RunCommand, published: ReadTopic
+) -> None:
+    """Own timestamps, a retention that deletes them at once, or no topic at all: said before anything is published."""
+    writer.write(event("orders", 0, offset) for offset in range(3))
+    stamping = make_topic(1, {"message.timestamp.type": "LogAppendTime"})
+    refused = run_command("restore", "orders", "--to-topic", stamping, "--execute", topics="orders", check=1)
+    assert "LogAppendTime" in refused.stderr
+    assert [[]] == published(stamping, 1)
+    accepted = ("--accept-append-time", "--execute")
+    run_command("restore", "orders", "--to-topic", stamping, *accepted, topics="orders", check=0)
+    assert 3 == len(published(stamping, 1)[0])
+    forgetful = make_topic(1, {"retention.ms": "3600000"})
+    assert "retention.ms" in run_command("restore", "orders", "--to-topic", forgetful, topics="orders", check=1).stderr
+    missing = run_command("restore", "orders", "--to-topic", "no-such-topic", topics="orders", check=2)
+    assert "does not exist" in missing.stderr
+
+
+def test_event_that_the_topic_does_not_take_is_named(
+    make_topic: MakeTopic, writer: ArchiveWriter, run_command: RunCommand
+) -> None:
+    """Too large, or without a key in a compacted topic: what it was, and what to do."""
+    writer.write([event("orders", 0, 7, key=None, value=b"x" * 100_000)])
+    compacted = make_topic(1, FOREVER | {"cleanup.policy": "compact"})
+    small = make_topic(1, FOREVER | {"max.message.bytes": "50000"})
+    for target, words in ((compacted, "compacted"), (small, "max.message.bytes (50,000)")):
+        refused = run_command("restore", "orders", "--to-topic", target, "--execute", topics="orders", check=2)
+        assert "orders/0/7" in refused.stderr
+        assert words in refused.stderr
+
+
+def test_gaps_dead_letters_and_damage_are_said(
+    make_topic: MakeTopic,
+    writer: ArchiveWriter,
+    run_command: RunCommand,
+    published: ReadTopic,
+    s3_server: S3Server,
+    bucket: str,
+) -> None:
+    """A missing object is counted and passed over; a dead letter is an event; a damaged one stops until told not to."""
+    target = make_topic(1, FOREVER)
+    records = [event("orders", 0, at, headers=(("tenant", b"a"),) if at != 2 else ()) for at in (0, 1, 2, 5, 6)]
+    writer.write(records, TENANT_TEMPLATE)
+    s3_server.client.put_object(Bucket=bucket, Key="a/orders/0/00000000000000000006", Body=b"no event")
+    command = ("restore", "orders", "--to-topic", target, "--execute")
+    refused = run_command(*command, topics="orders", settings=TENANT_TEMPLATE, check=2)
+    assert "a/orders/0/00000000000000000006" in refused.stderr
+    assert "2 offsets in between have no object (0/3-4" in refused.stderr
+    skipped = run_command(*command, "--skip-damaged", topics="orders", settings=TENANT_TEMPLATE, check=1)
+    assert "1 events could not be read back" in skipped.stderr
+    assert [[content(one) for one in records[:-1]]] == published(target, 1)
+
+
+def test_json_is_all_that_machines_read(make_topic: MakeTopic, writer: ArchiveWriter, run_command: RunCommand) -> None:
+    """The plan, and then the result."""
+    target = make_topic(1, FOREVER)
+    writer.write(event("orders", 0, offset) for offset in range(3))
+    plan = run_command("restore", "orders", "--to-topic", target, "--json", topics="orders", check=0).json()
+    assert (3, [], False) == (plan["events"], plan["problems"], plan["executed"])
+    result = run_command(
+        "restore", "orders", "--to-topic", target, "--json", "--execute", topics="orders", check=0
+    ).json()
+    assert (3, True, {"next_offset": 3, "stop": 3, "published": 3}) == (
+        result["published"],
+        result["done"],
+        result["partitions"]["0"],
+    )
+
+
+def test_nothing_to_restore_is_said(make_topic: MakeTopic, run_command: RunCommand) -> None:
+    """An empty range is a mistake somewhere: exit code 1, and where to look."""
+    target = make_topic(1)
+    nothing = run_command("restore", "orders", "--to-topic", target, topics="orders", check=1)
+    assert "STREAMS_S3_PREFIX" in nothing.stderr
+
+
+def test_denied_permissions_are_named(
+    secure_broker: KafkaBroker, writer: ArchiveWriter, run_command: RunCommand
+) -> None:
+    """Each missing ACL by its name, one after the other, until it works."""
+    target = f"restored-{time.time_ns()}"
+    secure_broker.create_topic(target, 1, FOREVER)
+    writer.write(event("orders", 0, offset) for offset in range(3))
+    login = {
+        "STREAMS_KAFKA_BOOTSTRAP_SERVERS": secure_broker.address("SASL_PLAINTEXT"),
+        "STREAMS_KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+        "STREAMS_KAFKA_SASL_MECHANISM": "PLAIN",
+        "STREAMS_KAFKA_SASL_USERNAME": STRANGER,
+        "STREAMS_KAFKA_SASL_PASSWORD": PASSWORD,
+    }
+
+    def restore(check: int) -> str:
+        command = ("restore", "orders", "--to-topic", target, "--execute")
+        return run_command(*command, topics="orders", settings=login, check=check).stderr
+
+    assert target in restore(2)
+    secure_broker.grant(STRANGER, topic=target)
+    assert "READ on groups prefixed streams-restore-" in restore(2)
+    _grant_prefix(secure_broker, "GROUP", AclOperation.READ)
+    assert "WRITE on transactional ids prefixed streams-restore-" in restore(2)
+    _grant_prefix(secure_broker, "TRANSACTIONAL_ID", AclOperation.WRITE)
+    denied = restore(2)
+    assert "WRITE, READ and DESCRIBE on the topic" in denied
+    assert "DESCRIBE_CONFIGS" in denied
+    secure_broker.grant(STRANGER, topic=target, operation=AclOperation.WRITE)
+    assert "published 3 events" in restore(0)
+
+
+def _grant_prefix(broker: KafkaBroker, kind: str, operation: AclOperation) -> None:
+    binding = AclBinding(
+        ResourceType[kind],
+        "streams-restore-",
+        ResourcePatternType.PREFIXED,
+        f"User:{STRANGER}",
+        "*",
+        operation,
+        AclPermissionType.ALLOW,
+    )
+    for future in broker.admin.create_acls([binding]).values():
+        future.result(30)

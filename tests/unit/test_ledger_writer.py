@@ -1,0 +1,133 @@
+"""Closed segments become durable, one after another for each partition, whatever the sink says in between."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from streams.errors import SinkRefusedError, SinkUnavailableError
+from streams.ledger import OpenLedger, Segment
+from streams.ledger_writer import LedgerWriter
+from streams.sinks import LedgerSink
+from streams.sinks.recording import RecordingSink
+from streams.stats import Stats
+
+UNAVAILABLE = SinkUnavailableError("throttled", "slow down")
+REFUSED = SinkRefusedError("access_denied", "no", "Allow s3:PutObject on ledger/*.")
+
+
+def make(sink: LedgerSink | None = None) -> tuple[LedgerWriter, RecordingSink, Stats]:
+    """A writer, its sink and what it counts."""
+    recording, stats = RecordingSink(), Stats()
+    return LedgerWriter(sink or recording, stats, retry_base_seconds=0.001, retry_max_seconds=0.001), recording, stats
+
+
+async def settle(stats: Stats, segments: int) -> None:
+    """Wait until this many segments are durable."""
+    async with asyncio.timeout(5):
+        while stats.ledger_segments < segments:
+            await asyncio.sleep(0.001)
+
+
+async def test_all_segments_that_a_commit_has_closed_are_written_in_order() -> None:
+    """A worker that resumes far behind its last segment catches up without another commit."""
+    writer, sink, stats = make()
+    kept = OpenLedger("orders", 0, 0)
+    writer.offer(kept, 35_000)
+    await settle(stats, 3)
+    assert [Segment("orders", 0, start, start + 10_000) for start in (0, 10_000, 20_000)] == sink.segments
+    assert 30_000 == kept.start
+
+
+async def test_nothing_is_written_before_a_commit_closes_a_segment() -> None:
+    """No PUT without need."""
+    writer, sink, _ = make()
+    writer.offer(OpenLedger("orders", 0, 0), 9_999)
+    await asyncio.sleep(0.01)
+    assert not sink.segments
+
+
+async def test_failing_segment_is_tried_until_it_is_durable(caplog: pytest.LogCaptureFixture) -> None:
+    """Every failure is counted, the first is logged with the remedy, and the ledger begins behind it only then."""
+    writer, sink, stats = make()
+    kept = OpenLedger("orders", 7, 0)
+    for error in (REFUSED, UNAVAILABLE, RuntimeError("a fault")):
+        sink.fail_ledger(error)
+    with caplog.at_level(logging.WARNING):
+        writer.offer(kept, 10_000)
+        assert 0 == kept.start
+        await settle(stats, 1)
+    assert (3, 1) == (stats.ledger_write_errors, len(sink.segments))
+    (logged,) = caplog.records
+    assert logging.ERROR == logged.levelno
+    assert "orders/7 (offsets 0 to 9999)" in logged.getMessage()
+    assert REFUSED.remedy in logged.getMessage()
+
+
+class SlowSink(RecordingSink):
+    """Counts how many segments are written at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at_once = self.most_at_once = 0
+
+    async def write_ledger(self, segment: Segment) -> str:
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            await asyncio.sleep(0.005)
+        finally:
+            self.at_once -= 1
+        return await super().write_ledger(segment)
+
+
+async def test_one_segment_of_a_partition_at_a_time() -> None:
+    """Later commits do not begin a second write beside the first; what they close follows."""
+    sink = SlowSink()
+    writer, _, stats = make(sink)
+    kept = OpenLedger("orders", 0, 0)
+    for committed in (10_000, 15_000, 30_000):
+        writer.offer(kept, committed)
+    await settle(stats, 3)
+    assert (1, 3) == (sink.most_at_once, len(sink.segments))
+
+
+async def test_many_partitions_do_not_crowd_out_the_events() -> None:
+    """Segments that close together are written eight at a time."""
+    sink = SlowSink()
+    writer, _, stats = make(sink)
+    for partition in range(50):
+        writer.offer(OpenLedger("orders", partition, 0), 10_000)
+    await settle(stats, 50)
+    assert 8 == sink.most_at_once
+
+
+async def test_revoked_partition_is_left_to_its_next_owner() -> None:
+    """A write in flight is cancelled, and nothing is written for it any more."""
+    sink = SlowSink()
+    writer, _, stats = make(sink)
+    kept = OpenLedger("orders", 0, 0)
+    writer.offer(kept, 30_000)
+    await asyncio.sleep(0)
+    writer.forget(kept)
+    writer.forget(kept)
+    await asyncio.sleep(0.02)
+    assert (0, 0, 0) == (stats.ledger_segments, len(sink.segments), kept.start)
+
+
+async def test_closing_waits_for_no_write() -> None:
+    """A drain is never delayed for the ledger: the commit carries what it holds."""
+    sink = SlowSink()
+    writer, _, stats = make(sink)
+    writer.offer(OpenLedger("orders", 0, 0), 10_000)
+    await asyncio.sleep(0)
+    await writer.close()
+    assert (0, 0) == (stats.ledger_segments, sink.at_once)
+
+
+def test_sink_without_a_ledger_is_told_apart() -> None:
+    """A technology that cannot keep one is possible."""
+    assert isinstance(RecordingSink(), LedgerSink)
+    assert not isinstance(object(), LedgerSink)

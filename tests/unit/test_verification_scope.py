@@ -1,0 +1,153 @@
+"""Which offsets are verified, from what Kafka, the ledgers and the bucket know."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.structs import OffsetAndMetadata
+
+from streams.errors import ConfigurationError
+from streams.inventory import Inventory
+from streams.kafka_reader import KafkaReader
+from streams.ledger import Segment
+from streams.verification_ledger import LedgerIndex, LedgerReader
+from streams.verification_result import PartitionResult
+from streams.verification_scope import Asked, Scope, Scoping
+
+TP = TopicPartition("orders", 0)
+OTHER = TopicPartition("orders", 1)
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+
+class Kafka:
+    """Two partitions; only the first has what the test says."""
+
+    def __init__(self, committed: int | None, earliest: int, end: int, since: int | None = None) -> None:
+        self.commit = committed
+        self.earliest = earliest
+        self.end = end
+        self.since = since
+
+    async def topics(self) -> dict[str, list[int]]:
+        """One topic."""
+        return {"orders": [0, 1]}
+
+    async def committed(self, tps: list[TopicPartition]) -> dict[TopicPartition, OffsetAndMetadata]:
+        """The group's."""
+        return {} if self.commit is None else {TP: OffsetAndMetadata(self.commit, "")}
+
+    async def ends(self, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
+        """The same for all."""
+        return dict.fromkeys(tps, self.end)
+
+    async def beginnings(self, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
+        """The same for all."""
+        return dict.fromkeys(tps, self.earliest)
+
+    async def offsets_at(self, tps: list[TopicPartition], timestamp_ms: int) -> dict[TopicPartition, int | None]:
+        """The same for all."""
+        return dict.fromkeys(tps, self.since)
+
+
+class Ledgers:
+    """A ledger of three segments, one an hour."""
+
+    def __init__(self, starts: list[int]) -> None:
+        self.starts = starts
+
+    async def index(self, tp: TopicPartition, carried: Segment | None) -> LedgerIndex:
+        """As `LedgerReader.index`."""
+        hours = [NOW - timedelta(hours=len(self.starts) - number) for number in range(len(self.starts))]
+        return LedgerIndex(tp, self.starts, hours, carried)
+
+
+class Listing:
+    """A bucket with one first object."""
+
+    def __init__(self, first: int | None) -> None:
+        self.first = first
+
+    async def first_offset(self, tp: TopicPartition) -> int | None:
+        """As `Inventory.first_offset`."""
+        return self.first
+
+
+async def scope_of(kafka: Kafka, asked: Asked, starts: list[int] | None = None, first: int | None = None) -> Scope:
+    """The scope of partition 0."""
+    scoping = Scoping(
+        cast(KafkaReader, kafka),
+        cast(LedgerReader, Ledgers(starts or [])),
+        cast(Inventory, Listing(first)),
+        asked,
+        parallel=2,
+    )
+    return await scoping.scope()
+
+
+async def part_of(kafka: Kafka, asked: Asked = Asked(), **known: Any) -> PartitionResult:  # noqa: B008 - it is frozen
+    """What is to be verified of partition 0."""
+    return (await scope_of(kafka, asked, **known)).parts[TP]
+
+
+@pytest.mark.parametrize(
+    ("starts", "first", "start"), [([], None, 50), ([20, 40], None, 20), ([20, 40], 5, 5), ([60], 70, 50)]
+)
+async def test_begins_at_the_lowest_offset_that_anything_knows(
+    starts: list[int], first: int | None, start: int
+) -> None:
+    """Kafka's earliest, the ledger's first, or the first object."""
+    part = await part_of(Kafka(90, 50, 100), starts=starts, first=first)
+    assert (start, 90) == (part.start, part.stop)
+    assert f"offsets below {start} are known to neither" in part.notes[0]
+
+
+async def test_ledger_that_is_not_believed_is_not_read() -> None:
+    """`--no-ledger` leaves Kafka and the bucket."""
+    assert 50 == (await part_of(Kafka(90, 50, 100), Asked(ledger=False), starts=[20])).start
+
+
+@pytest.mark.parametrize(
+    ("hours", "since", "starts", "start"),
+    [
+        (1.5, 70, [0, 20, 40], 70),  # Kafka still has that time
+        (1.5, 50, [0, 20, 40], 40),  # it may not, and the ledger knows
+        (9, 50, [0, 20, 40], 0),  # all of the ledger is younger
+        (1.5, 50, [], 50),  # nobody knows
+        (1.5, None, [0], 90),  # nothing is as young as that
+    ],
+)
+async def test_since(hours: float, since: int | None, starts: list[int], start: int) -> None:
+    """From the first event of that time, and rather early than late where Kafka has forgotten it."""
+    asked = Asked(since=NOW - timedelta(hours=hours))
+    assert start == (await part_of(Kafka(90, 50, 100, since), asked, starts=starts)).start
+
+
+async def test_commit_behind_the_end_cannot_be_checked() -> None:
+    """A topic that was made anew."""
+    part = await part_of(Kafka(101, 0, 100))
+    assert "committed offset 101 and the partition ends at 100" in (part.problem or "")
+
+
+async def test_events_that_were_lost_behind_the_commit_are_noted() -> None:
+    """The worker will count them when it comes to them; verify says so already."""
+    part = await part_of(Kafka(30, 50, 100), first=0)
+    assert (0, 30) == (part.start, part.stop)
+    assert "20 offsets behind the committed one left Kafka's retention" in part.notes[-1]
+
+
+async def test_partition_without_commit_is_empty() -> None:
+    """Nothing is claimed of it, so nothing is checked."""
+    scope = await scope_of(Kafka(90, 0, 100), Asked())
+    assert (0, ["the group has committed nothing here"]) == (scope.parts[OTHER].stop, scope.parts[OTHER].notes)
+    assert 90 == scope.offsets
+
+
+async def test_what_does_not_exist_is_refused() -> None:
+    """A topic or partition that was asked for and is not there."""
+    with pytest.raises(ConfigurationError, match="--topic payments"):
+        await scope_of(Kafka(90, 0, 100), Asked(topics=("payments",)))
+    with pytest.raises(ConfigurationError, match="--partition 7"):
+        await scope_of(Kafka(90, 0, 100), Asked(partitions=(7,)))
