@@ -17,7 +17,9 @@ from aiokafka.errors import (
     KafkaError,
     OffsetOutOfRangeError,
     TopicAuthorizationFailedError,
+    for_code,
 )
+from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.structs import OffsetAndMetadata
 
 from streams.errors import KafkaReadError
@@ -31,6 +33,8 @@ MAX_RECORDS: Final = 1000
 POLL_MS: Final = 1000
 SILENCE_TIMEOUT_SECONDS: Final = 60.0
 REQUEST_TIMEOUT_MS: Final = 30_000
+COORDINATOR_TIMEOUT_SECONDS: Final = 30.0
+COORDINATOR_PAUSE_SECONDS: Final = 0.2
 
 
 class KafkaReader:
@@ -115,11 +119,37 @@ class KafkaReader:
         group = self._settings.consumer_group
         if not partitions:
             return {}
-        found = await self._ask(
-            f"read the offsets of the group {group}",
-            self._admin.list_consumer_group_offsets(group, partitions=list(partitions)),
-        )
+        found = await self._ask(f"read the offsets of the group {group}", self._committed(group, partitions))
         return {tp: commit for tp, commit in found.items() if commit.offset >= 0}
+
+    async def _committed(
+        self, group: str, partitions: Sequence[TopicPartition]
+    ) -> dict[TopicPartition, OffsetAndMetadata]:
+        """aiokafka's own `list_consumer_group_offsets` takes an error of the whole group for "nothing committed"."""
+        deadline = asyncio.get_running_loop().time() + COORDINATOR_TIMEOUT_SECONDS
+        while True:
+            try:
+                return await self._ask_coordinator(group, partitions)
+            except KafkaError as error:
+                if not error.retriable or asyncio.get_running_loop().time() > deadline:
+                    raise
+            await asyncio.sleep(COORDINATOR_PAUSE_SECONDS)
+
+    async def _ask_coordinator(
+        self, group: str, partitions: Sequence[TopicPartition]
+    ) -> dict[TopicPartition, OffsetAndMetadata]:
+        topics: dict[str, list[int]] = {}
+        for tp in partitions:
+            topics.setdefault(tp.topic, []).append(tp.partition)
+        coordinator = await self._admin.find_coordinator(group)
+        answer = await self._admin._send_request(OffsetFetchRequest(group, list(topics.items())), coordinator)
+        _raise_for(getattr(answer, "error_code", 0))
+        found = {}
+        for topic, answers in answer.topics:
+            for partition, offset, metadata, error_code in answers:
+                _raise_for(error_code)
+                found[TopicPartition(topic, partition)] = OffsetAndMetadata(offset, metadata or "")
+        return found
 
     async def offsets_at(
         self, partitions: Sequence[TopicPartition], timestamp_ms: int
@@ -179,6 +209,11 @@ class KafkaReader:
             ) from error
         except (KafkaError, TimeoutError, OSError) as error:
             raise KafkaReadError(f"could not {what}: {type(error).__name__}: {error}. Are the brokers up?") from error
+
+
+def _raise_for(error_code: int) -> None:
+    if error_code:
+        raise for_code(error_code)()
 
 
 def _named(error: Exception) -> str:

@@ -6,9 +6,12 @@ Written once here, so that the worker that writes and the commands that look for
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from streams.object_key import ObjectKeyTemplate
 from streams.settings import Settings
+
+_PARTITION: Final = r"([A-Za-z0-9._-]+)/(0|[1-9][0-9]*)"
 
 
 class Layout:
@@ -20,7 +23,8 @@ class Layout:
         )
         self._dead_letters = settings.dead_letter_prefix
         self._ledgers = settings.ledger_prefix
-        self._position = re.compile(r"([A-Za-z0-9._-]+)/(0|[1-9][0-9]*)/([0-9]{20})\.json")
+        self._dead_letter = re.compile(rf"{_PARTITION}/([0-9]{{20}})\.json")
+        self._segment = re.compile(rf"{_PARTITION}/([0-9]{{20}})-([0-9]{{20}})-[0-9a-f]+\.json")
 
     def dead_letter_key(self, topic: str, partition: int, offset: int) -> str:
         """Where the event goes when it can never be written as configured."""
@@ -30,9 +34,9 @@ class Layout:
         """What the keys of dead letters begin with: all, a topic's, or a partition's."""
         return _under(self._dead_letters, topic, partition)
 
-    def ledger_key(self, topic: str, partition: int, start: int) -> str:
-        """Where the ledger segment that begins at this offset is kept."""
-        return f"{self.ledger_prefix(topic, partition)}{start:020d}.json"
+    def ledger_key(self, topic: str, partition: int, start: int, stop: int, digest: str) -> str:
+        """Where the ledger segment of these offsets with this content is kept: one never overwrites another."""
+        return f"{self.ledger_prefix(topic, partition)}{start:020d}-{stop:020d}-{digest}.json"
 
     def ledger_prefix(self, topic: str | None = None, partition: int | None = None) -> str:
         """What the keys of ledger segments begin with: all, a topic's, or a partition's."""
@@ -40,17 +44,17 @@ class Layout:
 
     def parse_dead_letter(self, key: str) -> tuple[str, int, int] | None:
         """Topic, partition and offset of the dead letter under this key, `None` for another object."""
-        return self._parse(self._dead_letters, key)
-
-    def parse_ledger(self, key: str) -> tuple[str, int, int] | None:
-        """Topic, partition and first offset of the ledger segment under this key, `None` for another object."""
-        return self._parse(self._ledgers, key)
-
-    def _parse(self, prefix: str, key: str) -> tuple[str, int, int] | None:
-        if not key.startswith(prefix):
+        if not key.startswith(self._dead_letters):
             return None
-        found = self._position.fullmatch(key, len(prefix))
+        found = self._dead_letter.fullmatch(key, len(self._dead_letters))
         return None if found is None else (found[1], int(found[2]), int(found[3]))
+
+    def parse_ledger(self, key: str) -> tuple[str, int, int, int] | None:
+        """Topic, partition, first offset and stop of the ledger segment under this key, `None` for another object."""
+        if not key.startswith(self._ledgers):
+            return None
+        found = self._segment.fullmatch(key, len(self._ledgers))
+        return None if found is None else (found[1], int(found[2]), int(found[3]), int(found[4]))
 
 
 def _under(prefix: str, topic: str | None, partition: int | None) -> str:

@@ -12,17 +12,17 @@ from aiokafka import TopicPartition
 from faust.cli import argument, option
 from rich.table import Table
 
-from streams.archive import Archive
-from streams.archived_events import archived_partitions
+from streams.archive.events import archived_partitions
+from streams.archive.key_search import count_objects, search_key
+from streams.archive.objects import Archive
+from streams.archive.positions import UsageError, parse_position, parse_selection, parse_time, show_time
+from streams.archive.restore_plan import Selection
 from streams.commands.command import EXIT_OK, EXIT_WRONG, StreamsCommand, json_option
 from streams.costs import describe_cost
 from streams.envelope import encode_envelope
 from streams.errors import DamagedObjectError, StreamsError
 from streams.kafka_reader import KafkaReader
-from streams.key_search import count_objects, search_key
-from streams.positions import UsageError, parse_position, parse_selection, parse_time, show_time
 from streams.record import Record
-from streams.restore_plan import Selection
 from streams.sinks.s3_reader import PAGE_OBJECTS, S3Reader
 
 VALUE_CHARACTERS_SHOWN = 60

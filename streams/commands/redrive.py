@@ -9,10 +9,10 @@ from typing import Any
 from faust.cli import option
 from rich.table import Table
 
-from streams.archive import Archive
+from streams.archive.objects import Archive
+from streams.archive.positions import UsageError
+from streams.archive.redrive import FoundLetter, LetterSummary, Redriven, Redriver, find_letters
 from streams.commands.command import EXIT_OK, EXIT_WRONG, StreamsCommand, json_option
-from streams.positions import UsageError
-from streams.redrive import FoundLetter, LetterSummary, Redriven, Redriver, find_letters
 from streams.sinks import make_sink
 from streams.sinks.s3_reader import S3Reader
 

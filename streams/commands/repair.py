@@ -11,12 +11,12 @@ from rich.table import Table
 from streams.commands.command import EXIT_OK, EXIT_WRONG, StreamsCommand, json_option
 from streams.commands.verify import asked_for, range_options, run_verification
 from streams.kafka_reader import KafkaReader
-from streams.repair import Pace, PartitionRepair, Repairer, plan_repair, reasons_of, repair_exit_code
+from streams.proof.page import describe_ranges
+from streams.proof.repair import Pace, PartitionRepair, Repairer, plan_repair, reasons_of, repair_exit_code
+from streams.proof.result import count_of
+from streams.proof.verification import Verification
 from streams.sinks import make_sink
 from streams.sinks.s3_reader import S3Reader
-from streams.verification import Verification
-from streams.verification_page import describe_ranges
-from streams.verification_result import count_of
 
 
 class Repair(StreamsCommand):

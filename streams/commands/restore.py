@@ -11,13 +11,13 @@ from typing import Any
 from faust.cli import argument, option
 from rich.table import Table
 
-from streams.archive import Archive
+from streams.archive.objects import Archive
+from streams.archive.positions import UsageError, parse_selection, parse_time, show_time
+from streams.archive.restore import FixedPlan, Outcome, Progress, Restoration, restore_id
+from streams.archive.restore_plan import PartitionPlan, Selection, plan_restore, target_problems
+from streams.archive.restore_target import RestoreTarget, TargetTopic
 from streams.commands.command import EXIT_OK, EXIT_WRONG, StreamsCommand, json_option
 from streams.costs import describe_cost
-from streams.positions import UsageError, parse_selection, parse_time, show_time
-from streams.restore import FixedPlan, Outcome, Progress, Restoration, restore_id
-from streams.restore_plan import PartitionPlan, Selection, plan_restore, target_problems
-from streams.restore_target import RestoreTarget, TargetTopic
 from streams.sinks.s3_reader import PAGE_OBJECTS, S3Reader
 
 DAMAGED_SHOWN = 10

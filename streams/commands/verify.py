@@ -19,13 +19,13 @@ from streams.commands.command import EXIT_OK, EXIT_WRONG, StreamsCommand, json_o
 from streams.costs import describe_cost
 from streams.errors import ConfigurationError
 from streams.kafka_reader import KafkaReader
+from streams.proof.content import Sample
+from streams.proof.page import describe_ranges, render_page
+from streams.proof.report import CHECKSUM, Signature, checksum, make_report
+from streams.proof.result import PartitionResult
+from streams.proof.scope import Asked, parse_since
+from streams.proof.verification import Verification
 from streams.sinks.s3_reader import S3Reader
-from streams.verification import Verification
-from streams.verification_content import Sample
-from streams.verification_page import describe_ranges, render_page
-from streams.verification_report import CHECKSUM, Signature, checksum, make_report
-from streams.verification_result import PartitionResult
-from streams.verification_scope import Asked, parse_since
 
 ROWS_SHOWN = 50
 LINES_SHOWN = 20

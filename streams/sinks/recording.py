@@ -109,7 +109,7 @@ class RecordingSink:
         if self._ledger_failures:
             raise self._ledger_failures.popleft()
         self.segments.append(segment)
-        return f"ledger/{segment.topic}/{segment.partition}/{segment.start:020d}.json"
+        return f"ledger/{segment.topic}/{segment.partition}/{segment.start:020d}-{segment.stop:020d}.json"
 
     async def _wait(self, position: str) -> None:
         for name in (position, EVERY_EVENT):

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, Protocol
 from streams.envelope import encode_dead_letter, encode_envelope
 from streams.errors import RecordRejectedError
 from streams.layout import Layout
-from streams.ledger import Segment, encode_segment
+from streams.ledger import Segment, encode_segment, segment_digest
 from streams.metadata import SIDECAR_SUFFIX, object_metadata
 from streams.record import Record
 from streams.settings import Settings
@@ -88,8 +88,10 @@ class S3Sink:
         return object_key
 
     async def write_ledger(self, segment: Segment) -> str:
-        object_key = self._layout.ledger_key(segment.topic, segment.partition, segment.start)
-        await self._client.put(PutRequest(object_key, encode_segment(segment), content_type=JSON))
+        body = encode_segment(segment)
+        place = (segment.topic, segment.partition, segment.start, segment.stop)
+        object_key = self._layout.ledger_key(*place, segment_digest(body))
+        await self._client.put(PutRequest(object_key, body, content_type=JSON))
         return object_key
 
     def requests(self, record: Record) -> tuple[PutRequest, PutRequest | None]:

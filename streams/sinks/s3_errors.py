@@ -72,7 +72,7 @@ _CREDENTIALS_REMEDY: Final = (
     "Check the worker's AWS credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or the role of the "
     "instance, task or service account)."
 )
-_PERMISSION_REMEDY: Final = (
+PERMISSION_REMEDY: Final = (
     "Allow the worker's role s3:PutObject on arn:aws:s3:::BUCKET/* in its IAM policy (s3:PutObjectTagging too where "
     "STREAMS_S3_TAGS is set), and check that no bucket policy, service control policy or VPC endpoint policy denies it."
 )
@@ -93,9 +93,9 @@ _ROLE_REMEDY: Final = (
 _CA_REMEDY: Final = "Set STREAMS_S3_CA_FILE to the authority of the S3 server's certificate, or check the endpoint."
 
 REFUSED: Final = {
-    "AccessDenied": ("access_denied", _PERMISSION_REMEDY),
-    "AllAccessDisabled": ("access_denied", _PERMISSION_REMEDY),
-    "UnauthorizedAccess": ("access_denied", _PERMISSION_REMEDY),
+    "AccessDenied": ("access_denied", PERMISSION_REMEDY),
+    "AllAccessDisabled": ("access_denied", PERMISSION_REMEDY),
+    "UnauthorizedAccess": ("access_denied", PERMISSION_REMEDY),
     "AccountProblem": ("access_denied", "Contact AWS Support about the account that owns the bucket."),
     "NotSignedUp": ("access_denied", "Sign the account up for Amazon S3."),
     "InvalidAccessKeyId": ("access_denied", _CREDENTIALS_REMEDY),
@@ -118,7 +118,7 @@ REFUSED: Final = {
 }
 REFUSED_STATUS: Final = {
     401: ("access_denied", _CREDENTIALS_REMEDY),
-    403: ("access_denied", _PERMISSION_REMEDY),
+    403: ("access_denied", PERMISSION_REMEDY),
     404: ("bucket_missing", _BUCKET_REMEDY),
 }
 
@@ -186,6 +186,8 @@ def _region_remedy(region: str) -> str:
 # Measured with obstore 0.12.1: the answer's body stands in the first part, a dump of the Rust error in the second.
 _DUMP: Final = "\n\nDebug source:\n"
 _OBSTORE_ANSWER: Final = re.compile(r"Server returned non-2xx status code: (\d{3})[^:]*: ?(.*)", re.DOTALL)
+# obstore deletes with DeleteObjects, which answers 200 with an error for each key.
+_OBSTORE_DELETE: Final = re.compile(r"DeleteObjects request failed for key .*?: ([^:]*) \(code: (\w+)\)")
 _BARE_REDIRECT: Final = "Received redirect without LOCATION"
 _CERTIFICATE: Final = re.compile(r"invalid peer certificate|UnknownIssuer|CERTIFICATE_VERIFY_FAILED", re.IGNORECASE)
 _OBSTORE_CAUSE: Final = re.compile(
@@ -198,6 +200,8 @@ def from_obstore(error: BaseException) -> StreamsError:
     text, _, dump = str(error).partition(_DUMP)
     if found := _OBSTORE_ANSWER.search(text):
         return classify(_answer_from_xml(int(found[1]), found[2]))
+    if found := _OBSTORE_DELETE.search(text):
+        return classify(Answer(200, found[2], found[1]))
     if _BARE_REDIRECT in text:
         return classify(Answer(301, "PermanentRedirect", "the bucket is in another region"))
     if _CERTIFICATE.search(dump):

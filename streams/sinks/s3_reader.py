@@ -17,6 +17,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 
 from streams.errors import SinkRefusedError, SinkUnavailableError, StreamsError
 from streams.settings import Settings
+from streams.sinks.s3_errors import PERMISSION_REMEDY
 from streams.sinks.s3_obstore import ObstoreClient
 
 PAGE_OBJECTS: Final = 1000
@@ -25,6 +26,12 @@ DEFAULT_PATIENCE_SECONDS: Final = 60.0
 _LONGEST_PAUSE_SECONDS: Final = 5.0
 # What obstore says of a key that is not a path to it; such an object is not one of ours.
 _STRANGE_KEY: Final = "empty path segment"
+_RIGHTS: Final = {
+    "LIST": "s3:ListBucket on arn:aws:s3:::{bucket}",
+    "GET": "s3:GetObject on arn:aws:s3:::{bucket}/* (and kms:Decrypt, where a KMS key encrypts it)",
+    "HEAD": "s3:GetObject and s3:ListBucket on arn:aws:s3:::{bucket} and its objects",
+    "DELETE": "s3:DeleteObject on arn:aws:s3:::{bucket}/*",
+}
 
 T = TypeVar("T")
 
@@ -56,6 +63,7 @@ class S3Reader:
 
     def __init__(self, settings: Settings, *, patience_seconds: float = DEFAULT_PATIENCE_SECONDS) -> None:
         self._client = ObstoreClient(settings)
+        self._bucket = settings.s3_bucket
         self._retrying = AsyncRetrying(
             retry=retry_if_exception_type(SinkUnavailableError),
             wait=wait_random_exponential(multiplier=settings.retry_base_seconds, max=_LONGEST_PAUSE_SECONDS),
@@ -138,18 +146,25 @@ class S3Reader:
                 raise
             except Exception as error:
                 # Not chained: obstore's text holds S3's whole answer (see s3_obstore).
-                raise self._meaning(error) from None
+                raise self._meaning(kind, error) from None
 
         return await self._retrying.copy()(once)
 
-    def _meaning(self, error: Exception) -> StreamsError:
+    def _meaning(self, kind: str, error: Exception) -> StreamsError:
         if _STRANGE_KEY in str(error):
             return SinkRefusedError(
                 "refused",
                 "the listing holds a key with an empty segment ('//'), which is none of ours.",
                 "Move that object elsewhere, or give the events a prefix of their own (STREAMS_S3_PREFIX).",
             )
-        return self._client.translate(error)
+        meaning = self._client.translate(error)
+        if isinstance(meaning, SinkRefusedError) and meaning.remedy == PERMISSION_REMEDY:
+            remedy = (
+                f"Allow {_RIGHTS[kind].format(bucket=self._bucket)} in the IAM policy of whoever runs this command "
+                "(the worker itself does not need it)."
+            )
+            return SinkRefusedError(meaning.reason, meaning.detail, remedy)
+        return meaning
 
 
 async def _or_none(request: Awaitable[T]) -> T | None:

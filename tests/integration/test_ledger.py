@@ -60,7 +60,8 @@ class Ledger:
         """The segments in the bucket, in the order of their names."""
         keys = self.s3_server.keys(self.bucket, f"ledger/{topic}/0/")
         found = [decode_segment(self.s3_server.read(self.bucket, key).body) for key in keys]
-        assert [f"ledger/{topic}/0/{segment.start:020d}.json" for segment in found] == keys
+        names = [f"ledger/{topic}/0/{segment.start:020d}-{segment.stop:020d}-" for segment in found]
+        assert names == [key.rpartition("-")[0] + "-" for key in keys]
         return found
 
     def told(self, topic: str) -> dict[int, str]:

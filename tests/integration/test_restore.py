@@ -14,8 +14,8 @@ from confluent_kafka.admin import AclBinding, AclOperation, AclPermissionType, R
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from streams.archive.restore_target import RestoreTarget
 from streams.kafka_reader import KafkaReader
-from streams.restore_target import RestoreTarget
 from tests.conftest import MakeTopic
 from tests.integration.archiving import (
     FOREVER,

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from streams.archive import Archive
+from streams.archive.objects import Archive
 from streams.envelope import encode_dead_letter
 from streams.metadata import object_metadata
 from streams.record import CREATE_TIME, Record

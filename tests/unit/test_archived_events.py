@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from streams.archived_events import archived_events, archived_partitions, in_order, read_event
+from streams.archive.events import archived_events, archived_partitions, in_order, read_event
 from streams.errors import DamagedObjectError
 from tests.unit.memory_reader import MemoryReader, event, settings
 

@@ -107,14 +107,14 @@ def test_dead_letters_and_ledgers(topic: str, partition: int, offset: int) -> No
         )
     )
     letter = layout.dead_letter_key(topic, partition, offset)
-    segment = layout.ledger_key(topic, partition, offset)
+    segment = layout.ledger_key(topic, partition, offset, offset + 1, "0123456789ab")
     position = (topic, partition, offset)
     assert (position, None, None) == (
         layout.parse_dead_letter(letter),
         layout.parse_ledger(letter),
         layout.template.parse(letter),
     )
-    assert (position, None, None) == (
+    assert ((*position, offset + 1), None, None) == (
         layout.parse_ledger(segment),
         layout.parse_dead_letter(segment),
         layout.template.parse(segment),

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from streams.positions import UsageError, parse_position, parse_selection, parse_time, show_time
+from streams.archive.positions import UsageError, parse_position, parse_selection, parse_time, show_time
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 

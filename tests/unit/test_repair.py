@@ -12,11 +12,11 @@ from aiokafka import TopicPartition
 from streams.errors import RecordRejectedError, SinkRefusedError
 from streams.kafka_reader import KafkaReader
 from streams.offset_set import OffsetSet
+from streams.proof.repair import COMPACTED, LEFT_RETENTION, NEVER_WRITTEN, Pace, Repairer, plan_repair, repair_exit_code
+from streams.proof.result import PartitionResult, verdict_of
 from streams.record import Record
-from streams.repair import COMPACTED, LEFT_RETENTION, NEVER_WRITTEN, Pace, Repairer, plan_repair, repair_exit_code
 from streams.settings import Settings
 from streams.sinks import Sink
-from streams.verification_result import PartitionResult, verdict_of
 
 
 class Kafka:

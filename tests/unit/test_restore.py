@@ -9,10 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.archive.restore import FixedPlan, Pace, Progress, restore_id
+from streams.archive.restore_plan import (
+    PartitionPlan,
+    Selection,
+    plan_restore,
+    ranges_text,
+    read_ranges,
+    target_problems,
+)
+from streams.archive.restore_target import RestoreError, TargetTopic
 from streams.errors import RecordRejectedError
-from streams.restore import FixedPlan, Pace, Progress, restore_id
-from streams.restore_plan import PartitionPlan, Selection, plan_restore, ranges_text, read_ranges, target_problems
-from streams.restore_target import RestoreError, TargetTopic
 from tests.unit.memory_reader import WRITTEN_AT, MemoryReader, event, settings
 
 DAY_MS = 86_400_000

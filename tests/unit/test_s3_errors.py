@@ -173,3 +173,16 @@ def test_failure_to_get_credentials_holds_or_retries(
     """No event is ever dead-lettered because of credentials."""
     meaning = from_credentials(error)
     assert (type(meaning), getattr(meaning, "reason", None)) == (kind, reason)
+
+
+def test_denied_delete_of_obstore_is_a_refusal() -> None:
+    """DeleteObjects answers 200 and hides the refusal in the document."""
+    error = from_obstore(
+        GenericError(
+            "Generic S3 error: DeleteObjects request failed for key dead-letter/t/0/1.json: Access Denied. "
+            "(code: AccessDenied)\n\nDebug source:\nGeneric { ... }"
+        )
+    )
+    assert isinstance(error, SinkRefusedError)
+    assert "access_denied" == error.reason
+    assert "Access Denied." in error.detail

@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 
 from streams.ledger import Segment
 from streams.object_key import ObjectKeyTemplate
-from streams.offset_ranges import joined, parted
 from streams.offset_set import OffsetSet, Range
+from streams.proof.content import _at_ranks, describe_difference
+from streams.proof.ledger_proof import LedgerIndex, LedgerProof, ListedSegment
+from streams.proof.offset_ranges import joined, parted
+from streams.proof.page import SLOTS, bar, describe_ranges, render_page
+from streams.proof.report import CHECKSUM, checksum, partition_document
+from streams.proof.result import PartitionResult, verdict_of
+from streams.proof.scope import parse_since
+from streams.proof.verification import judge_by_kafka, judge_by_ledger
 from streams.record import Record
-from streams.verification import judge_by_kafka, judge_by_ledger
-from streams.verification_content import _at_ranks, describe_difference
-from streams.verification_ledger import LedgerIndex, LedgerProof, _segments_for
-from streams.verification_page import SLOTS, bar, describe_ranges, render_page
-from streams.verification_report import CHECKSUM, checksum, partition_document
-from streams.verification_result import PartitionResult, verdict_of
-from streams.verification_scope import parse_since
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 offset_sets = st.lists(st.integers(0, 60), max_size=20).map(
@@ -112,23 +112,15 @@ def test_verdict(changes: dict[str, Any], exit_code: int, status: str, words: st
     assert words in verdict.sentence
 
 
-def test_ledger_segments_are_read_only_where_they_matter() -> None:
-    """Those that cover an offset in question, each once."""
-    starts = [0, 100, 200, 300]
-    assert [1] == _segments_for(starts, [(150, 151)])
-    assert [0, 1, 3] == _segments_for(starts, [(5, 6), (99, 101), (900, 901)])
-    assert [] == _segments_for([], [(5, 6)])
-    assert [0] == _segments_for([10], [(5, 12)])
-
-
 def test_ledger_gives_the_beginning_for_a_time_that_kafka_has_forgotten() -> None:
     """An event cannot be newer than the segment that it is in; without order among the segments nothing is known."""
-    hours = [NOW - timedelta(hours=hour) for hour in (5, 4, 3)]
-    index = LedgerIndex(None, [0, 100, 200], hours, Segment("orders", 0, 300, 310))
+    listed = [ListedSegment(start, start + 100, "", NOW - timedelta(hours=5 - start / 100)) for start in (0, 100, 200)]
+    index = LedgerIndex(None, listed, Segment("orders", 0, 300, 310))
     assert 200 == index.not_before(NOW - timedelta(hours=3.5))
     assert 300 == index.not_before(NOW)
     assert index.not_before(NOW - timedelta(hours=9)) is None
-    assert LedgerIndex(None, [0, 100], hours[1::-1]).not_before(NOW - timedelta(hours=4.5)) is None
+    turned = [listed[0]._replace(modified_at=NOW - timedelta(hours=4)), listed[1]._replace(modified_at=NOW)]
+    assert LedgerIndex(None, turned[::-1]).not_before(NOW - timedelta(hours=3)) is None
 
 
 @pytest.mark.parametrize(

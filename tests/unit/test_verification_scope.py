@@ -10,12 +10,12 @@ from aiokafka import TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
 from streams.errors import ConfigurationError
-from streams.inventory import Inventory
 from streams.kafka_reader import KafkaReader
 from streams.ledger import Segment
-from streams.verification_ledger import LedgerIndex, LedgerReader
-from streams.verification_result import PartitionResult
-from streams.verification_scope import Asked, Scope, Scoping
+from streams.proof.inventory import Inventory
+from streams.proof.ledger_proof import LedgerIndex, LedgerReader, ListedSegment
+from streams.proof.result import PartitionResult
+from streams.proof.scope import Asked, Scope, Scoping
 
 TP = TopicPartition("orders", 0)
 OTHER = TopicPartition("orders", 1)
@@ -61,7 +61,8 @@ class Ledgers:
     async def index(self, tp: TopicPartition, carried: Segment | None) -> LedgerIndex:
         """As `LedgerReader.index`."""
         hours = [NOW - timedelta(hours=len(self.starts) - number) for number in range(len(self.starts))]
-        return LedgerIndex(tp, self.starts, hours, carried)
+        listed = [ListedSegment(start, start + 1, "", hour) for start, hour in zip(self.starts, hours, strict=True)]
+        return LedgerIndex(tp, listed, carried)
 
 
 class Listing:

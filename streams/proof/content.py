@@ -9,14 +9,14 @@ from functools import partial
 
 from aiokafka import TopicPartition
 
-from streams.archive import Archive
+from streams.archive.objects import Archive
 from streams.errors import DamagedObjectError, RecordRejectedError
 from streams.kafka_reader import KafkaReader
-from streams.offset_ranges import joined
 from streams.offset_set import OffsetSet, Range
 from streams.parallel import run_in_parallel
+from streams.proof.offset_ranges import joined
+from streams.proof.result import PartitionResult
 from streams.record import Record
-from streams.verification_result import PartitionResult
 
 GETS_PER_LIST = 4
 """How many objects are read at once for each listing that may run at once."""

@@ -17,9 +17,9 @@ import orjson
 from streams import __version__
 from streams.costs import cost_usd
 from streams.offset_set import OffsetSet
+from streams.proof.result import PartitionResult
+from streams.proof.verification import Verification
 from streams.settings import Settings
-from streams.verification import Verification
-from streams.verification_result import PartitionResult
 
 FORMAT_VERSION: Final = 1
 ABSENT_RANGES_SHOWN: Final = 1000

@@ -12,12 +12,12 @@ from typing import Any
 from aiokafka import TopicPartition
 
 from streams.errors import ConfigurationError
-from streams.inventory import Inventory
 from streams.kafka_reader import KafkaReader
 from streams.ledger import decode_commit_metadata
 from streams.parallel import run_in_parallel
-from streams.verification_ledger import LedgerIndex, LedgerReader
-from streams.verification_result import PartitionResult, count_of
+from streams.proof.inventory import Inventory
+from streams.proof.ledger_proof import LedgerIndex, LedgerReader
+from streams.proof.result import PartitionResult, count_of
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d|w)")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}

@@ -1,50 +1,57 @@
 """What the ledger says of offsets that have no object: its segments are read only where they can matter.
 
-A segment's object is named by its first offset, so a listing tells which ones to read. What the commit itself carries
+A segment's object is named by its offsets, so a listing tells which ones to read. What the commit itself carries
 counts as one more segment.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from typing import NamedTuple
 
 from aiokafka import TopicPartition
 
 from streams.layout import Layout
 from streams.ledger import Segment, decode_segment, gaps_of
-from streams.offset_set import OffsetSet, Range
+from streams.offset_set import OffsetSet
 from streams.parallel import run_in_parallel
 from streams.sinks.s3_reader import S3Reader
 
 
+class ListedSegment(NamedTuple):
+    """A segment as a listing shows it: the offsets [start, stop)."""
+
+    start: int
+    stop: int
+    object_key: str
+    modified_at: datetime
+
+
 @dataclass
 class LedgerIndex:
-    """Where a partition's segments begin, in order, and when they were written."""
+    """The segments of a partition, in the order of their first offsets. They may overlap: a group may be set back."""
 
     tp: TopicPartition
-    starts: list[int] = field(default_factory=list)
-    modified: list[datetime] = field(default_factory=list)
+    segments: list[ListedSegment] = field(default_factory=list)
     carried: Segment | None = None
     """What the commit carries."""
 
     @property
     def first(self) -> int | None:
         """The lowest offset that the ledger knows."""
-        starts = self.starts[:1] + ([self.carried.start] if self.carried else [])
+        starts = [one.start for one in self.segments[:1]] + ([self.carried.start] if self.carried else [])
         return min(starts, default=None)
 
     def not_before(self, moment: datetime) -> int | None:
         """An offset below which every event was written before the time, as far as the ledger can tell."""
-        older = sum(1 for modified in self.modified if modified < moment)
-        if not older or any(modified < moment for modified in self.modified[older:]):
+        older = sum(1 for one in self.segments if one.modified_at < moment)
+        if not older or any(one.modified_at < moment for one in self.segments[older:]):
             return None  # none, or segments that were not written in order
-        if older < len(self.starts):
-            return self.starts[older]
-        return self.carried.start if self.carried else self.starts[-1]
+        if older < len(self.segments):
+            return self.segments[older].start
+        return self.carried.start if self.carried else self.segments[-1].start
 
 
 @dataclass
@@ -80,57 +87,28 @@ class LedgerReader:
         index = LedgerIndex(tp, carried=carried)
         async for page in self._reader.list(self._layout.ledger_prefix(tp.topic, tp.partition)):
             for one in page:
-                position = self._layout.parse_ledger(one.object_key)
-                if position is not None:
-                    index.starts.append(position[2])
-                    index.modified.append(one.modified_at)
+                found = self._layout.parse_ledger(one.object_key)
+                if found is not None:
+                    index.segments.append(ListedSegment(found[2], found[3], one.object_key, one.modified_at))
         return index
 
     async def proof(self, index: LedgerIndex, candidates: OffsetSet) -> LedgerProof:
-        """Read the segments that can say something of these offsets.
-
-        Segments overlap where a group's offsets were once set back: before each one that matters, those are read, too,
-        that reach into it.
-        """
+        """Read the segments that can say something of these offsets."""
         proof = LedgerProof()
-        stops: dict[int, int] = {}
-        wanted = _segments_for(index.starts, candidates.ranges())
-        matters = True
-        while wanted:
-            await run_in_parallel(
-                (partial(self._read, index, number, proof, stops) for number in wanted), self._parallel
-            )
-            reaching = [number for number in wanted if matters or stops[number] > index.starts[number + 1]]
-            wanted = [number - 1 for number in reaching if number and number - 1 not in stops]
-            matters = False
+        wanted = (one for one in index.segments if candidates.count(one.start, one.stop))
+        await run_in_parallel((partial(self._read, index.tp, one, proof) for one in wanted), self._parallel)
         if index.carried is not None:
             proof.add(index.carried)
         return proof
 
-    async def _read(self, index: LedgerIndex, number: int, proof: LedgerProof, stops: dict[int, int]) -> None:
-        topic, partition = index.tp
-        start = index.starts[number]
-        key = self._layout.ledger_key(topic, partition, start)
-        stops[number] = start
-        found = await self._reader.get(key)
+    async def _read(self, tp: TopicPartition, listed: ListedSegment, proof: LedgerProof) -> None:
+        found = await self._reader.get(listed.object_key)
         try:
             segment = decode_segment(b"" if found is None else found.body)
-            if (segment.topic, segment.partition, segment.start) != (topic, partition, start):
+            place = (segment.topic, segment.partition, segment.start, segment.stop)
+            if place != (tp.topic, tp.partition, listed.start, listed.stop):
                 raise ValueError("a ledger segment of another place than its key says")
         except ValueError as error:
-            proof.unreadable.append(f"{key}: {error}")
+            proof.unreadable.append(f"{listed.object_key}: {error}")
             return
-        stops[number] = segment.stop
         proof.add(segment)
-
-
-def _segments_for(starts: list[int], ranges: Iterable[Range]) -> list[int]:
-    """The numbers of the segments that can overlap the ranges, if each ends where the next begins."""
-    wanted: list[int] = []
-    for start, stop in ranges:
-        first = max(bisect_right(starts, start) - 1, 0)
-        for number in range(max(first, wanted[-1] + 1 if wanted else 0), len(starts)):
-            if starts[number] >= stop:
-                break
-            wanted.append(number)
-    return wanted

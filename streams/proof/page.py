@@ -29,9 +29,9 @@ class Stretch(NamedTuple):
 
 
 def render_page(report: Mapping[str, Any]) -> str:
-    """The page of a report that `verification_report` made."""
+    """The page of a report that `report` made."""
     environment = Environment(
-        loader=PackageLoader("streams"),
+        loader=PackageLoader("streams.proof"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -11,20 +11,20 @@ from dataclasses import dataclass, field
 
 from aiokafka import TopicPartition
 
-from streams.archive import Archive
+from streams.archive.objects import Archive
 from streams.errors import ConfigurationError
-from streams.inventory import Advance, Found, Inventory
 from streams.kafka_reader import KafkaReader
 from streams.layout import Layout
 from streams.object_key import ObjectKeyTemplate
-from streams.offset_ranges import joined, parted
 from streams.offset_set import OffsetSet, Range
+from streams.proof.content import Comparison, Sample
+from streams.proof.inventory import Advance, Found, Inventory
+from streams.proof.ledger_proof import LedgerProof, LedgerReader
+from streams.proof.offset_ranges import joined, parted
+from streams.proof.result import PartitionResult, Verdict, verdict_of
+from streams.proof.scope import Asked, Scope, Scoping
 from streams.settings import Settings
 from streams.sinks.s3_reader import S3Reader
-from streams.verification_content import Comparison, Sample
-from streams.verification_ledger import LedgerProof, LedgerReader
-from streams.verification_result import PartitionResult, Verdict, verdict_of
-from streams.verification_scope import Asked, Scope, Scoping
 
 READ_THROUGH_OFFSETS = 5_000
 """Kafka is read through between two offsets that are asked for when they are nearer than this."""

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from streams.archive import Archive
-from streams.archived_events import ArchivedEvent, archived_events, archived_partitions, read_event
+from streams.archive.events import ArchivedEvent, archived_events, archived_partitions, read_event
+from streams.archive.objects import Archive
+from streams.archive.restore_target import TargetTopic
 from streams.offset_set import Range
 from streams.record import Record
-from streams.restore_target import TargetTopic
 
 PARTITIONS_AT_ONCE: Final = 8
 GAPS_SHOWN: Final = 5

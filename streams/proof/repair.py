@@ -16,14 +16,14 @@ from aiokafka import TopicPartition
 
 from streams.delivery import Delivery
 from streams.kafka_reader import KafkaReader
-from streams.offset_ranges import joined, parted
 from streams.offset_set import OffsetSet
+from streams.proof.offset_ranges import joined, parted
+from streams.proof.result import EXIT_PROVED, EXIT_UNCHECKED, EXIT_WRONG, PartitionResult, Verdict
+from streams.proof.verification import READ_THROUGH_OFFSETS
 from streams.record import Record
 from streams.settings import Settings
 from streams.sinks import Sink
 from streams.stats import Stats
-from streams.verification import READ_THROUGH_OFFSETS
-from streams.verification_result import EXIT_PROVED, EXIT_UNCHECKED, EXIT_WRONG, PartitionResult, Verdict
 
 IDLE_SECONDS = 60.0
 LEFT_RETENTION = "it left Kafka's retention"

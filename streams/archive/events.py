@@ -13,7 +13,7 @@ from contextlib import aclosing
 from datetime import datetime
 from typing import Final, NamedTuple, TypeVar
 
-from streams.archive import Archive
+from streams.archive.objects import Archive
 from streams.errors import DamagedObjectError
 from streams.record import Record
 

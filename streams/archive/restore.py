@@ -17,11 +17,9 @@ from typing import Final
 
 import orjson
 
-from streams.archive import Archive
-from streams.archived_events import ArchivedEvent, in_order, read_event
-from streams.errors import DamagedObjectError
-from streams.record import Record
-from streams.restore_plan import (
+from streams.archive.events import ArchivedEvent, in_order, read_event
+from streams.archive.objects import Archive
+from streams.archive.restore_plan import (
     PARTITIONS_AT_ONCE,
     PartitionPlan,
     Selection,
@@ -31,7 +29,9 @@ from streams.restore_plan import (
     selected_events,
     worth_reading,
 )
-from streams.restore_target import NAME_PREFIX, Publisher, RestoreError, RestoreTarget, TargetTopic
+from streams.archive.restore_target import NAME_PREFIX, Publisher, RestoreError, RestoreTarget, TargetTopic
+from streams.errors import DamagedObjectError
+from streams.record import Record
 
 TRANSACTION_EVENTS: Final = 5000
 TRANSACTION_BYTES: Final = 8 * 1024**2

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 
-from streams.archive import Archive
-from streams.archived_events import in_order, read_event
+from streams.archive.events import in_order, read_event
+from streams.archive.objects import Archive
+from streams.archive.restore_plan import Selection, plan_partition, selected_events, worth_reading
 from streams.record import Record
-from streams.restore_plan import Selection, plan_partition, selected_events, worth_reading
 
 
 async def count_objects(

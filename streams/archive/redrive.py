@@ -13,13 +13,13 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from streams.archive import Archive
-from streams.archived_events import in_order
+from streams.archive.events import in_order
+from streams.archive.objects import Archive
+from streams.archive.restore import Pace
 from streams.delivery import Delivery
 from streams.envelope import DeadLetter
-from streams.errors import DamagedObjectError, RecordRejectedError, SinkRefusedError, StreamsError
+from streams.errors import DamagedObjectError, RecordRejectedError, StreamsError
 from streams.record import Record
-from streams.restore import Pace
 from streams.settings import Settings
 from streams.sinks import Sink
 from streams.sinks.s3_reader import ListedObject
@@ -232,9 +232,7 @@ class Redriver:
         try:
             await self._archive.reader.delete(object_key)
         except StreamsError as error:
-            denied = isinstance(error, SinkRefusedError) or "AccessDenied" in str(error)
-            remedy = " Allow s3:DeleteObject on the dead letters." if denied else ""
-            self.result.not_deleted.append((object_key, f"{error}{remedy}"))
+            self.result.not_deleted.append((object_key, str(error)))
 
     def _durable(self, record: Record) -> None:
         self._outcomes.pop(record.position).set_result(None)

@@ -1,0 +1,1 @@
+"""Events as they are in the bucket, and their ways out of it: `get`, `restore` and `redrive`, without a terminal."""
