@@ -10,6 +10,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 ARGS ?=
+# Tests wait more than they compute; each process has servers of its own.
+JOBS ?= 2
 
 # Paths that the checkers read; those that are not there yet are left out.
 CODE := $(wildcard streams tests bench demo)
@@ -58,7 +60,7 @@ services: venv ## Get what the tests run for real: Kafka, an S3 server, helm (in
 
 .PHONY: test
 test: services ## Unit, conformance, integration and fault tests (ARGS="-k name" for some)
-	$(PYTEST) $(ARGS)
+	$(PYTEST) --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 .PHONY: test-unit
 test-unit: venv ## Only the tests that need no server

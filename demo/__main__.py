@@ -124,8 +124,8 @@ def _prove(report: Report, settings: dict[str, str]) -> None:
 
 def _keep(report: Report, worker: Worker, bucket_url: str) -> None:
     """Leaves everything running until Ctrl-C."""
-    report.step(f"Stats page:  {worker.stats_url}\nThe bucket:  {bucket_url}\nCtrl-C stops it.")
     try:
+        report.step(f"Stats page:  {worker.stats_url}\nThe bucket:  {bucket_url}\nCtrl-C stops it.")
         while True:
             worker.check_running()
             time.sleep(POLL_SECONDS)
