@@ -9,7 +9,7 @@ import pytest
 
 from streams.envelope import decode_dead_letter, decode_envelope
 from streams.errors import RecordRejectedError, SinkRefusedError, SinkUnavailableError
-from streams.ledger import Segment, decode_segment
+from streams.ledger import Segment, decode_segment, segment_digest
 from streams.metadata import record_fields_from_metadata
 from streams.record import Record
 from tests.conformance.conftest import StartClient, StartSink, event
@@ -99,14 +99,14 @@ async def test_ledger_segment_is_stored_under_its_position(
     """One JSON object under the ledger's prefix; writing it again changes nothing."""
     sink = await start_sink(s3_bucket=bucket, s3_endpoint_url=s3_server.endpoint_url, ledger_prefix="proof/")
     segment = Segment("orders", 3, 7, 10_017, ((20, 30),), ((30, 31),))
-    key = "proof/orders/3/00000000000000000007.json"
-    assert key == await sink.write_ledger(segment)
+    key = await sink.write_ledger(segment)
     first = list(s3_server.objects(bucket))
     assert key == await sink.write_ledger(segment)
     assert first == list(s3_server.objects(bucket))
     (stored,) = first
     assert (key, "application/json", {}) == (stored.key, stored.content_type, stored.metadata)
     assert segment == decode_segment(stored.body)
+    assert f"proof/orders/3/{7:020d}-{10_017:020d}-{segment_digest(stored.body)}.json" == key
 
 
 async def test_two_hundred_writes_overlap(start_sink: StartSink, s3_server: S3Server, bucket: str) -> None:

@@ -193,7 +193,7 @@ class TestAddresses:
         """A broker that is down does not keep a worker from starting."""
         servers = f"127.0.0.1:{free_port()},{broker.bootstrap_servers}"
         worker = start_worker(make_topic(), {"STREAMS_KAFKA_BOOTSTRAP_SERVERS": servers})
-        assert "running" == worker.stats()["state"]
+        wait_until(lambda: worker.stats()["state"] == "running", 30, lambda: str(worker.stats()))
 
     def test_taken_web_port(self, silent_port: int, make_topic: MakeTopic, assert_refused: AssertRefused) -> None:
         """The web endpoints' port belongs to somebody else."""

@@ -53,7 +53,7 @@ def stock_app() -> faust.App:
         store="memory://",
         topic_allow_declare=False,
         topic_disable_leader=True,
-        web_enabled=False,
+        web_port=int(os.environ["STREAMS_WEB_PORT"]),  # `faust worker` serves it, whatever `web_enabled` says
     )
 
     @app.agent(app.topic(os.environ["STREAMS_TOPICS"], key_serializer="raw", value_serializer="raw"), concurrency=100)
