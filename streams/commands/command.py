@@ -11,6 +11,7 @@ import logging
 import logging.config
 import signal
 import sys
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -53,9 +54,9 @@ class StreamsCommand(AppCommand):
     abstract = True
     app: StreamsApp
 
+    @abstractmethod
     async def work(self, **options: Any) -> int:
         """Do what the command is for; returns the exit code."""
-        raise NotImplementedError
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Run to the end and leave the process."""

@@ -36,7 +36,7 @@ class Doctor(StreamsCommand):
     Exit codes: 0 nothing is wrong (warnings allowed), 1 something is, 2 it could not run.
     """  # noqa: RUF002 - the mark that the report shows
 
-    options = [json_option]  # noqa: RUF012 - as Faust declares it
+    options = [json_option]
 
     async def work(self, **_: Any) -> int:
         """Print each finding as it comes, and the verdict."""

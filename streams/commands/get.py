@@ -48,7 +48,7 @@ class Get(StreamsCommand):
     Exit codes: 0 found, 1 there is no such event (or it is damaged), 2 it could not be looked up.
     """
 
-    options = [  # noqa: RUF012 - Faust's way to declare them
+    options = [
         argument("what", metavar="TOPIC/PARTITION/OFFSET"),
         option("--envelope", is_flag=True, help="Print the whole event as a JSON document."),
         option("--key", metavar="KEY", help="Find the events with this key (text); name TOPIC or TOPIC/PARTITION."),

@@ -42,7 +42,7 @@ class Redrive(StreamsCommand):
     Exit codes: 0 no dead letters (or all were redriven), 1 there are some (or some are left), 2 could not check.
     """
 
-    options = [  # noqa: RUF012 - Faust's way to declare them
+    options = [
         option("--topic", metavar="TOPIC", help="Only this topic's, one of STREAMS_TOPICS or not."),
         option("--reason", metavar="REASON", help="Only those with this reason, such as key_template."),
         option("--limit", type=int, default=None, metavar="N", help="At most so many."),

@@ -32,7 +32,7 @@ class Repair(StreamsCommand):
     faust -A streams repair --since 24h --content all
     """
 
-    options = [  # noqa: RUF012 - as Faust declares it
+    options = [
         *range_options,
         option("--rate", type=click.FloatRange(0.1, 100_000), default=500, show_default=True, help="Events a second."),
         option("--in-flight", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Writes at once."),

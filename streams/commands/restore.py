@@ -48,7 +48,7 @@ class Restore(StreamsCommand):
     2 it could not be done or checked.
     """
 
-    options = [  # noqa: RUF012 - Faust's way to declare them
+    options = [
         argument("selection", nargs=-1, required=True, metavar="TOPIC[/PARTITION]..."),
         option("--from", "start", type=int, default=0, metavar="OFFSET", help="First offset, of every partition."),
         option("--to", "stop", type=int, default=None, metavar="OFFSET", help="Up to this offset, and without it."),

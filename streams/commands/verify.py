@@ -15,6 +15,7 @@ import orjson
 from faust.cli import option
 from rich.table import Table
 
+from streams.archive.positions import UsageError, parse_time
 from streams.commands.command import EXIT_OK, EXIT_WRONG, StreamsCommand, json_option
 from streams.costs import describe_cost
 from streams.errors import ConfigurationError
@@ -23,7 +24,7 @@ from streams.proof.content import Sample
 from streams.proof.page import describe_ranges, render_page
 from streams.proof.report import CHECKSUM, Signature, checksum, make_report
 from streams.proof.result import PartitionResult
-from streams.proof.scope import Asked, parse_since
+from streams.proof.scope import Asked
 from streams.proof.verification import Verification
 from streams.sinks.s3_reader import S3Reader
 
@@ -33,9 +34,9 @@ LINES_SHOWN = 20
 
 def _since(context: click.Context, parameter: click.Parameter, value: str | None) -> datetime | None:
     try:
-        return None if value is None else parse_since(value)
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is neither a date (2026-11-01T12:00) nor a duration (24h, 7d).") from None
+        return None if value is None else datetime.fromtimestamp(parse_time(value, datetime.now(UTC)) / 1000, UTC)
+    except UsageError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def _content(context: click.Context, parameter: click.Parameter, value: str | None) -> int | str | None:
@@ -89,7 +90,7 @@ class Verify(StreamsCommand):
     faust -A streams verify --check-report evidence/verify-20261101T120000Z.json
     """
 
-    options = [  # noqa: RUF012 - as Faust declares it
+    options = [
         *range_options,
         option("--report", type=click.Path(path_type=Path), help="Keep the report: a directory, or a file (.json)."),
         option("--signed-off-by", help="Who vouches for the report, instead of user@host."),

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -18,9 +17,6 @@ from streams.parallel import run_in_parallel
 from streams.proof.inventory import Inventory
 from streams.proof.ledger_proof import LedgerIndex, LedgerReader
 from streams.proof.result import PartitionResult, count_of
-
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d|w)")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 @dataclass(frozen=True)
@@ -46,18 +42,6 @@ class Scope:
     def offsets(self) -> int:
         """How many offsets are to be looked at."""
         return sum(part.stop - part.start for part in self.parts.values() if part.problem is None)
-
-
-def parse_since(text: str, now: datetime | None = None) -> datetime:
-    """A moment: `2026-11-01`, `2026-11-01T12:00+01:00` (UTC without a zone), or so long ago: `90m`, `24h`, `7d`.
-
-    Raises `ValueError`.
-    """
-    now = now or datetime.now(UTC)
-    if found := _DURATION.fullmatch(text.strip()):
-        return now - timedelta(**{_UNITS[found[2]]: float(found[1])})
-    moment = datetime.fromisoformat(text.strip())
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 class Scoping:

@@ -18,7 +18,6 @@ from streams.proof.offset_ranges import joined, parted
 from streams.proof.page import SLOTS, bar, describe_ranges, render_page
 from streams.proof.report import CHECKSUM, checksum, partition_document
 from streams.proof.result import PartitionResult, verdict_of
-from streams.proof.scope import parse_since
 from streams.proof.verification import judge_by_kafka, judge_by_ledger
 from streams.record import Record
 
@@ -121,26 +120,6 @@ def test_ledger_gives_the_beginning_for_a_time_that_kafka_has_forgotten() -> Non
     assert index.not_before(NOW - timedelta(hours=9)) is None
     turned = [listed[0]._replace(modified_at=NOW - timedelta(hours=4)), listed[1]._replace(modified_at=NOW)]
     assert LedgerIndex(None, turned[::-1]).not_before(NOW - timedelta(hours=3)) is None
-
-
-@pytest.mark.parametrize(
-    ("text", "moment"),
-    [
-        ("90m", NOW - timedelta(minutes=90)),
-        ("7d", NOW - timedelta(days=7)),
-        ("2026-11-01", datetime(2026, 11, 1, tzinfo=UTC)),
-        ("2026-11-01T12:00+01:00", datetime(2026, 11, 1, 11, tzinfo=UTC)),
-    ],
-)
-def test_since(text: str, moment: datetime) -> None:
-    """Durations count back from now, dates without a zone are UTC."""
-    assert moment == parse_since(text, NOW)
-
-
-def test_since_refuses_other_words() -> None:
-    """What is neither is refused."""
-    with pytest.raises(ValueError, match="yesterday"):
-        parse_since("yesterday", NOW)
 
 
 def test_differences_are_named_and_contents_are_not_shown() -> None:
