@@ -55,7 +55,7 @@ format: venv ## Format the code and mend what ruff can mend
 	$(BIN)/ruff format $(CODE)
 
 .PHONY: services
-services: venv ## Get what the tests run for real: Kafka, an S3 server, helm (into .services)
+services: venv ## Get what the tests run for real: Kafka, an S3 and an SQS server, helm (into .services)
 	$(BIN)/python -m tests.services.install
 
 .PHONY: test
@@ -67,12 +67,16 @@ test-unit: venv ## Only the tests that need no server
 	$(PYTEST) tests/unit $(ARGS)
 
 .PHONY: demo
-demo: $(VENV)/.demo ## 1,000 messages through the worker into an embedded S3, checked (KEEP=1 leaves it running)
+demo: $(VENV)/.demo ## 1,000 messages through the worker into an embedded S3, checked (SINK=sqs: SQS; KEEP=1 leaves it running)
 	$(BIN)/python -m demo $(ARGS)
 
 .PHONY: bench
 bench: services ## Measure against the published numbers and a hand-written consumer
 	$(BIN)/python -m bench $(ARGS)
+
+.PHONY: profile
+profile: services ## Where an event's time goes, stage by stage
+	$(BIN)/python -m bench.stages $(ARGS)
 
 .PHONY: docs
 docs: venv ## Write docs/configuration.md from the settings

@@ -39,7 +39,7 @@ def main() -> int:
     for tables in report.tables(results).values():
         for table in tables:
             console.print(table.for_console())
-    real = not arguments.quick and not arguments.worker_command
+    real = not (arguments.quick or arguments.only or arguments.worker_command)
     wanted = real if arguments.docs is None else arguments.docs
     if wanted and exit_code == 0:
         _document(results)
@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Without a part: --published and --sustained.")
     part = parser.add_argument_group("parts")
     part.add_argument("--published", action="store_true", help="the published table, beside the worker")
-    part.add_argument("--sustained", action="store_true", help="throughput beside hand-written consumers")
+    part.add_argument("--sustained", action="store_true", help="throughput, beside hand-written consumers")
     part.add_argument("--memory", action="store_true", help="memory over ten minutes of 1 KB events, then of 1 MB")
     part.add_argument(
         "--partitions", type=_counts, metavar="4,64,256", help="cost per event over numbers of partitions"
@@ -62,7 +62,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="small loads, one round: shows that it runs, no more")
     parser.add_argument("--rounds", type=int, help="how often each run is made (default 3; --quick 1)")
     parser.add_argument(
-        "--only", type=_names, default=[], metavar="worker-obstore,handwritten-obstore", help="in --sustained"
+        "--only",
+        type=_names,
+        default=[],
+        metavar="worker-sqs,published-sqs-threads",
+        help="only these rows of --published and --sustained",
     )
     parser.add_argument("--max-in-flight", type=int, help="for the worker; without it, its default")
     parser.add_argument("--worker-command", help="a command to run in the worker's place, as one string")
@@ -71,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--docs",
         action=argparse.BooleanOptionalAction,
-        help="write docs/performance.md and its pictures (default: unless --quick or --worker-command)",
+        help="write docs/performance.md and its pictures (default: unless --quick, --only or --worker-command)",
     )
     return parser
 
@@ -105,11 +109,12 @@ def _run_parts(results: Results, arguments: argparse.Namespace, console: Console
             _announcer(progress),
             arguments.max_in_flight,
             arguments.worker_command,
+            arguments.only,
         )
         if arguments.published or default:
             results.published = parts.published(bench)
         if arguments.sustained or default:
-            results.sustained = parts.sustained(bench, arguments.only)
+            results.sustained = parts.sustained(bench)
         if arguments.partitions:
             results.partitions = parts.partitions(bench, arguments.partitions)
         if arguments.memory:

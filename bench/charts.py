@@ -14,9 +14,11 @@ from xml.sax.saxutils import escape
 from bench.measure import Measurement, MemoryRun
 from bench.report import PUBLISHED_SECONDS
 from bench.results import Results
+from bench.services import SERVICES
 
 _WIDTH = 760
-_LABEL_WIDTH = 290
+_GAP = 10
+_LETTER_WIDTH = 7  # of 13 px, in the wider of the fonts that a browser may take
 _VALUE_WIDTH = 90
 _BAR_HEIGHT = 22
 _BAR_STEP = 30
@@ -63,7 +65,9 @@ def draw(results: Results, directory: Path) -> list[Path]:
     """Draw every part that was run; the other pictures stay as they are."""
     pictures: dict[str, str] = {}
     if results.published:
-        pictures["bench-published"] = bar_chart("1,000 messages to S3, seconds", _published_groups(results))
+        pictures["bench-published"] = bar_chart(
+            "Seconds for 1,000 messages (less is better)", published_groups(results.published)
+        )
     if results.sustained:
         rate = _sustained_groups(results.sustained, lambda run: run.steady_per_second)
         cost = _sustained_groups(results.sustained, lambda run: run.cpu_us_per_event)
@@ -84,13 +88,15 @@ def bar_chart(title: str, groups: Sequence[Group]) -> str:
     """Horizontal bars with their values written beside them; no axis is needed then."""
     parts = [_text(_MARGIN, 26, title, "title")]
     y = _TITLE_HEIGHT
+    longest_label = max((len(bar.label) for group in groups for bar in group.bars), default=0)
+    left = _MARGIN + longest_label * _LETTER_WIDTH + _GAP
     for group in groups:
         if group.heading:
             parts.append(_text(_MARGIN, y + 14, group.heading, "group"))
             y += 24
         largest = max((bar.value for bar in group.bars), default=0.0)
         for bar in group.bars:
-            parts.append(_bar(bar, largest, y))
+            parts.append(_bar(bar, largest, left, y))
             y += _BAR_STEP
         y += _GROUP_GAP - _BAR_STEP // 2
     return _picture(title, y, parts)
@@ -119,51 +125,64 @@ def line_chart(title: str, points: Sequence[tuple[float, float]]) -> str:
     return _picture(title, bottom + 30, parts)
 
 
-def _published_groups(results: Results) -> list[Group]:
-    names = list(dict.fromkeys(run.contender for run in results.published))
-    bars: list[Bar] = []
-    for name in names:
-        runs = [run for run in results.published if run.contender == name]
-        per_thousand = median(run.first_to_last_seconds / run.events * 1000 for run in runs)
-        if name in PUBLISHED_SECONDS:
-            title, here = {
-                "published-sequence": ("one after the other", "here"),
-                "published-threads": ("thread pool", f"here ({results.machine.default_threads} threads)"),
-            }[name]
-            as_published = PUBLISHED_SECONDS[name]
-            bars.append(Bar(f"{title}, as published", as_published, f"{as_published:.2f} s", ours=False))
-            bars.append(Bar(f"{title}, {here}", per_thousand, f"{per_thousand:.2f} s", ours=False))
-        else:
-            bars.append(Bar(runs[0].title, per_thousand, f"{per_thousand:.2f} s", ours=True))
-    return [Group(f"first PUT to last, {results.published[0].latency_ms} ms per PUT", tuple(bars))]
+def published_groups(runs: Sequence[Measurement]) -> list[Group]:
+    """A group for each service, with a scale of its own."""
+    groups: list[Group] = []
+    for service, latency_ms in dict.fromkeys((run.service, run.latency_ms) for run in runs):
+        here = [run for run in runs if (run.service, run.latency_ms) == (service, latency_ms)]
+        names = dict.fromkeys(run.contender for run in here)
+        bars = [bar for name in names for bar in _published_bars([run for run in here if run.contender == name])]
+        words = SERVICES[service]
+        heading = f"{words.title} at {latency_ms} ms per {words.write}, first {words.write} to last"
+        groups.append(Group(heading, tuple(bars)))
+    return groups
+
+
+def _published_bars(runs: Sequence[Measurement]) -> list[Bar]:
+    """Ours as measured; a published system as it was published, too."""
+    title, as_published = runs[0].title, PUBLISHED_SECONDS.get(runs[0].contender)
+    here = median(run.first_to_last_seconds / run.events * 1000 for run in runs)
+    if as_published is None:
+        return [Bar(title, here, f"{here:.2f} s", ours=True)]
+    anywhere = title.partition(" (")[0]  # its number of threads is this machine's
+    return [
+        Bar(f"{anywhere}, as published", as_published, f"{as_published:.2f} s", ours=False),
+        Bar(f"{title}, here", here, f"{here:.2f} s", ours=False),
+    ]
 
 
 def _sustained_groups(runs: Sequence[Measurement], value: Callable[[Measurement], float]) -> list[Group]:
     groups: list[Group] = []
-    for events, latency_ms in dict.fromkeys((run.events, run.latency_ms) for run in runs):
-        here = [run for run in runs if (run.events, run.latency_ms) == (events, latency_ms)]
+    for load in dict.fromkeys(_load(run) for run in runs):
+        here = [run for run in runs if _load(run) == load]
         bars: list[Bar] = []
         for name in dict.fromkeys(run.contender for run in here):
             middle = median(value(run) for run in here if run.contender == name)
             title = next(run.title for run in here if run.contender == name)
             bars.append(Bar(title, middle, f"{middle:,.0f}", ours=name.startswith("worker-")))
-        groups.append(Group(f"{events:,} events, {latency_ms} ms per PUT", tuple(bars)))
+        words = SERVICES[here[0].service]
+        heading = f"{here[0].events:,} events to {words.title}, {here[0].latency_ms} ms per {words.write}"
+        groups.append(Group(heading, tuple(bars)))
     return groups
+
+
+def _load(run: Measurement) -> tuple[str, int, int]:
+    return run.service, run.events, run.latency_ms
 
 
 def _memory_points(run: MemoryRun) -> list[tuple[float, float]]:
     return [(sample.seconds, sample.resident_mib) for sample in run.samples]
 
 
-def _bar(bar: Bar, largest: float, y: float) -> str:
-    room = _WIDTH - _LABEL_WIDTH - _VALUE_WIDTH - _MARGIN
+def _bar(bar: Bar, largest: float, left: float, y: float) -> str:
+    room = _WIDTH - left - _VALUE_WIDTH - _MARGIN
     length = max(1.0, room * bar.value / largest) if largest else 1.0
     middle = y + _BAR_HEIGHT / 2 + 5
     return (
-        _text(_LABEL_WIDTH - 10, middle, bar.label, "label", "end")
-        + f'<rect class="{"ours" if bar.ours else "others"}" x="{_LABEL_WIDTH}" y="{y}" width="{length:.1f}" '
+        _text(left - _GAP, middle, bar.label, "label", "end")
+        + f'<rect class="{"ours" if bar.ours else "others"}" x="{left}" y="{y}" width="{length:.1f}" '
         + f'height="{_BAR_HEIGHT}" rx="2"/>'
-        + _text(_LABEL_WIDTH + length + 8, middle, bar.shown, "value")
+        + _text(left + length + 8, middle, bar.shown, "value")
     )
 
 

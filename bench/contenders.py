@@ -12,29 +12,48 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.baselines import default_thread_count
+from bench.services import S3, SQS, Service
+
 HANDWRITTEN_IN_FLIGHT = 512
+_WORKER = (sys.executable, "-m", "faust", "-A", "streams", "worker")
 _FOREIGN_PREFIXES = ("STREAMS_", "AWS_", "FAUST_", "KAFKA_")
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """One program that is measured."""
+    """One program that is measured; without a `queue` it writes to S3."""
 
     name: str
     title: str
     command: tuple[str, ...]
     settings: dict[str, str] = field(default_factory=dict)
+    queue: str = ""
+
+    @property
+    def service(self) -> Service:
+        """What it writes to."""
+        return SQS if self.queue else S3
 
 
 def worker(client: str, max_in_flight: int | None = None, command: str | None = None) -> Contender:
     """Our worker with the S3 client `client`; without `max_in_flight` it runs with its default settings."""
-    settings = {"STREAMS_S3_CLIENT": client}
-    if max_in_flight is not None:
-        settings["STREAMS_MAX_IN_FLIGHT"] = str(max_in_flight)
-    default = (sys.executable, "-m", "faust", "-A", "streams", "worker")
-    return Contender(
-        f"worker-{client}", f"Streams ({client})", tuple(shlex.split(command)) if command else default, settings
-    )
+    settings = {"STREAMS_S3_CLIENT": client, **_in_flight(max_in_flight)}
+    return Contender(f"worker-{client}", f"Streams (S3, {client})", _worker_command(command), settings)
+
+
+def sqs_worker(kind: str = "", max_in_flight: int | None = None, command: str | None = None) -> Contender:
+    """Our worker with SQS: in batches to a standard queue, or `kind` "fifo", or "single" (one message per request)."""
+    settings = {"STREAMS_SINK": "sqs", **_in_flight(max_in_flight)}
+    if kind == "single":
+        settings["STREAMS_SQS_BATCH_EVENTS"] = "1"
+    name, title = {
+        "": ("worker-sqs", "Streams (SQS)"),
+        "fifo": ("worker-sqs-fifo", "Streams (SQS FIFO)"),
+        "single": ("worker-sqs-single", "Streams (SQS, not batched)"),
+    }[kind]
+    queue = "bench.fifo" if kind == "fifo" else "bench"
+    return Contender(name, title, _worker_command(command), settings, queue)
 
 
 def handwritten(client: str) -> Contender:
@@ -47,11 +66,15 @@ def handwritten(client: str) -> Contender:
     )
 
 
-def published_design(mode: str, messages: int) -> Contender:
+def published_design(service: Service, mode: str, messages: int) -> Contender:
     """The published benchmark's upload loop: `sequence` or `threads`."""
-    return Contender(
-        f"published-{mode}", mode, (sys.executable, "-m", "bench.baselines", mode, "--messages", str(messages))
-    )
+    how = {
+        "sequence": "one after the other (boto3)",
+        "threads": f"thread pool (boto3, {default_thread_count()} threads)",
+    }[mode]
+    command = (sys.executable, "-m", "bench.baselines", service.name, mode, "--messages", str(messages))
+    queue = "bench" if service is SQS else ""
+    return Contender(f"published-{service.name}-{mode}", f"{service.title}, {how}", command, queue=queue)
 
 
 def environment(
@@ -75,8 +98,26 @@ def environment(
         "STREAMS_DATA_DIR": str(data_dir),
         "STREAMS_WEB_PORT": str(_free_port()),
         "STREAMS_LOG_LEVEL": "warning",
+        **(_sqs(endpoint_url, contender.queue) if contender.queue else {}),
         **contender.settings,
     }
+
+
+def _sqs(endpoint_url: str, queue: str) -> dict[str, str]:
+    """Only for who writes to SQS: the bucket stays set, because dead letters go there."""
+    return {
+        "STREAMS_SQS_ENDPOINT_URL": endpoint_url,
+        "STREAMS_SQS_QUEUE_URL": f"{endpoint_url}/000000000000/{queue}",
+        "STREAMS_SQS_REGION": "us-east-1",
+    }
+
+
+def _in_flight(writes: int | None) -> dict[str, str]:
+    return {} if writes is None else {"STREAMS_MAX_IN_FLIGHT": str(writes)}
+
+
+def _worker_command(command: str | None) -> tuple[str, ...]:
+    return tuple(shlex.split(command)) if command else _WORKER
 
 
 def _free_port() -> int:

@@ -1,4 +1,4 @@
-"""Builds, starts and asks the load server (`bench/loadstub`), which plays S3 at an exact latency.
+"""Builds, starts and asks the load server (`bench/loadstub`), which plays S3 and SQS at an exact latency.
 
 It is made for load and proves nothing about correctness: it checks and stores nothing. Building it needs Go.
 """
@@ -25,9 +25,15 @@ _ANSWER_TIMEOUT_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class ServerCounts:
-    """What the server has seen so far; times are nanoseconds since the epoch, 0 before the first PUT."""
+    """What the server has seen so far; times are nanoseconds since the epoch, 0 before the first write.
+
+    A write is a PUT to S3 or a send to SQS. `puts` are the events that were written, `keys` those that differ, and
+    `requests` what they came in; only a batch of SQS has more than one event to a request.
+    """
 
     puts: int
+    requests: int
+    refused: int
     keys: int
     body_bytes: int
     other_requests: int
@@ -77,7 +83,7 @@ class LoadServer:
 
     @property
     def url(self) -> str:
-        """The endpoint that S3 clients are given."""
+        """The endpoint that clients of S3 and of SQS are given."""
         return f"http://{self.address}"
 
     @property

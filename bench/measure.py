@@ -1,7 +1,7 @@
 """Runs one contender against a load server of its own and reads the clocks.
 
-The PUT times are the server's: arrival of the first PUT's headers to the answer of the last. CPU is that of the
-contender's process alone, from the first PUT that was seen to the last.
+The times are the server's: arrival of the first write's headers to the answer of the last. CPU is that of the
+contender's process alone, from the first write that was seen to the last. A write is a PUT to S3 or a send to SQS.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from bench import processes
 from bench.contenders import Contender, environment
 from bench.errors import BenchError
 from bench.load_server import REPOSITORY, LoadServer, ServerCounts, load_server
+from bench.services import S3
 from bench.workload import Feeder, Load
 
 POLL_SECONDS = 0.05
@@ -52,11 +53,19 @@ class Measurement:
     max_in_flight: int
     server_cpu_us_per_event: float
     others_cores: float
+    service: str = S3.name
+    requests: int = 0
+    keys: int = 0
 
     @property
     def per_second(self) -> float:
-        """Events per second between the first PUT and the last, ramps included."""
+        """Events per second between the first write and the last, ramps included."""
         return self.events / self.first_to_last_seconds
+
+    @property
+    def events_per_request(self) -> float:
+        """More than one where the contender sends batches."""
+        return (self.events + self.repeated_puts) / (self.requests or self.events)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +125,8 @@ class Run:
         if self._ended() and (wanted is None or counts.keys < wanted):
             self._process.wait()
             raise self._failure(f"ended with exit code {self._process.returncode} after {counts.keys} events")
+        if counts.refused:
+            raise self._failure(f"sent {counts.refused} requests that {self._contender.service.title} would refuse")
         if time.monotonic() - last_progress > _STALLED_SECONDS:
             raise self._failure(f"wrote nothing for {_STALLED_SECONDS:.0f} s, after {counts.keys} events")
 
@@ -200,6 +211,9 @@ def measure(
             max_in_flight=counts.max_in_flight,
             server_cpu_us_per_event=server_cpu / measured_events * 1e6,
             others_cores=max(0.0, busy - cpu - server_cpu) / elapsed,
+            service=contender.service.name,
+            requests=counts.requests,
+            keys=load.keys,
         )
 
 

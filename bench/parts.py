@@ -9,12 +9,15 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from bench.contenders import Contender, handwritten, published_design, worker
+from bench.contenders import Contender, handwritten, published_design, sqs_worker, worker
 from bench.measure import Measurement, MemoryRun, Progress, measure, watch_memory
+from bench.services import S3, SQS, Service
 from bench.workload import Load, filled_topic, topic
 
 PUBLISHED_LATENCY_MS = 73
+PUBLISHED_SQS_LATENCY_MS = 34
 PUBLISHED_MESSAGES = 1_000
+SQS_KEYS = 1_000  # the message groups of the FIFO queue; a multiple of the partitions, so that each key has one
 
 # Takes what is about to run and how much of it there is; gives a function to call with how much is done.
 Announce = Callable[[str, int], Progress]
@@ -27,6 +30,7 @@ class Sizes:
     rounds: int = 3
     sequence_messages: int = PUBLISHED_MESSAGES
     sustained: tuple[tuple[int, int], ...] = ((20_000, 73), (50_000, 0))
+    sqs_sustained_events: int = 20_000
     partitions_events: int = 20_000
     small_memory_seconds: float = 600.0
     large_memory_seconds: float = 60.0
@@ -40,6 +44,7 @@ QUICK = Sizes(
     rounds=1,
     sequence_messages=50,
     sustained=((3_000, 73), (5_000, 0)),
+    sqs_sustained_events=3_000,
     partitions_events=3_000,
     small_memory_seconds=20.0,
     large_memory_seconds=10.0,
@@ -55,10 +60,19 @@ class Bench:
     announce: Announce
     max_in_flight: int | None = None
     worker_command: str | None = None
+    only: Sequence[str] = ()
 
     def worker(self, client: str, max_in_flight: int | None = None) -> Contender:
         """Our worker as the command line wants it."""
         return worker(client, max_in_flight or self.max_in_flight, self.worker_command)
+
+    def sqs_workers(self, *kinds: str) -> list[Contender]:
+        """Our worker with SQS as the command line wants it."""
+        return [sqs_worker(kind, self.max_in_flight, self.worker_command) for kind in kinds]
+
+    def chosen(self, contenders: Sequence[Contender]) -> list[Contender]:
+        """Those of them that the command line wants."""
+        return [contender for contender in contenders if not self.only or contender.name in self.only]
 
     def run(self, contender: Contender, load: Load, topic_name: str, round_number: int) -> Measurement:
         """Measure one contender once, and show that it is being done."""
@@ -67,6 +81,8 @@ class Bench:
 
     def interleaved(self, contenders: Sequence[Contender], loads: Sequence[Load]) -> list[Measurement]:
         """Every contender with every load, round after round; all rounds read the same topics."""
+        if not contenders:
+            return []
         with ExitStack() as stack:
             topics = {load: stack.enter_context(filled_topic(self.bootstrap_servers, load)) for load in loads}
             return [
@@ -78,29 +94,40 @@ class Bench:
 
 
 def published(bench: Bench) -> list[Measurement]:
-    """The published benchmark's designs, as published, and the worker from Kafka with the same messages."""
-    load = Load(PUBLISHED_MESSAGES, PUBLISHED_LATENCY_MS)
-    sequence = Load(bench.sizes.sequence_messages, PUBLISHED_LATENCY_MS)
+    """The published benchmark's four rows, as published, and the worker from Kafka with the same messages."""
     return [
-        bench.run(published_design("sequence", sequence.events), sequence, "", 1),
-        *(
-            bench.run(published_design("threads", load.events), load, "", round_number)
-            for round_number in range(1, bench.sizes.rounds + 1)
-        ),
-        *bench.interleaved([bench.worker("obstore"), bench.worker("aiobotocore")], [load]),
+        *_published(bench, S3, PUBLISHED_LATENCY_MS, [bench.worker("obstore"), bench.worker("aiobotocore")]),
+        *_published(bench, SQS, PUBLISHED_SQS_LATENCY_MS, bench.sqs_workers("", "fifo", "single")),
     ]
 
 
-def sustained(bench: Bench, only: Sequence[str] = ()) -> list[Measurement]:
-    """Both clients of the worker against both of the hand-written consumer."""
+def _published(bench: Bench, service: Service, latency_ms: int, ours: Sequence[Contender]) -> list[Measurement]:
+    load = Load(PUBLISHED_MESSAGES, latency_ms)
+    sequence = Load(bench.sizes.sequence_messages, latency_ms)
+    once = bench.chosen([published_design(service, "sequence", sequence.events)])
+    threads = bench.chosen([published_design(service, "threads", load.events)])
+    rounds = range(1, bench.sizes.rounds + 1)
+    return [
+        *(bench.run(contender, sequence, "", 1) for contender in once),
+        *(bench.run(contender, load, "", number) for number in rounds for contender in threads),
+        *bench.interleaved(bench.chosen(ours), [load]),
+    ]
+
+
+def sustained(bench: Bench) -> list[Measurement]:
+    """Both S3 clients of the worker against both of the hand-written consumer; then the worker with SQS."""
     contenders = [
         bench.worker("obstore"),
         handwritten("obstore"),
         bench.worker("aiobotocore"),
         handwritten("aiobotocore"),
     ]
-    chosen = [contender for contender in contenders if not only or contender.name in only]
-    return bench.interleaved(chosen, [Load(events, latency_ms) for events, latency_ms in bench.sizes.sustained])
+    sqs_load = Load(bench.sizes.sqs_sustained_events, PUBLISHED_SQS_LATENCY_MS, keys=SQS_KEYS)
+    with_sqs = bench.sqs_workers("", "fifo")
+    return [
+        *bench.interleaved(bench.chosen(contenders), [Load(*size) for size in bench.sizes.sustained]),
+        *bench.interleaved(bench.chosen(with_sqs), [sqs_load]),
+    ]
 
 
 def partitions(bench: Bench, counts: Sequence[int]) -> list[Measurement]:

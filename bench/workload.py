@@ -27,15 +27,17 @@ _ERRORS_ONLY = 3  # of syslog: librdkafka otherwise writes between the progress 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """One amount of work: how many events, how large, over how many partitions, at which latency per PUT.
+    """One amount of work: how many events, how large, over how many partitions, at which latency per write.
 
-    `event_bytes` 0 means the published messages as they are (57 to 67 bytes).
+    `event_bytes` 0 means the published messages as they are (57 to 67 bytes), `keys` 0 that they have no key, as
+    published.
     """
 
     events: int
     latency_ms: int
     partitions: int = 4
     event_bytes: int = 0
+    keys: int = 0
 
     @property
     def name(self) -> str:
@@ -69,7 +71,9 @@ def topic(bootstrap_servers: str, partitions: int, config: dict[str, str] | None
 class Feeder:
     """Publishes numbered events to a topic, spread evenly over its partitions."""
 
-    def __init__(self, bootstrap_servers: str, topic_name: str, partitions: int, event_bytes: int = 0) -> None:
+    def __init__(
+        self, bootstrap_servers: str, topic_name: str, partitions: int, event_bytes: int = 0, keys: int = 0
+    ) -> None:
         self._producer = Producer(
             {
                 "bootstrap.servers": bootstrap_servers,
@@ -82,13 +86,17 @@ class Feeder:
         self._topic_name = topic_name
         self._partitions = partitions
         self._event_bytes = event_bytes
+        self._keys = keys
         self.published = 0
 
     def publish(self, count: int) -> None:
         """Hand `count` more events to the producer; its own threads send them."""
         for number in range(self.published, self.published + count):
             self._producer.produce(
-                self._topic_name, event(number, self._event_bytes), partition=number % self._partitions
+                self._topic_name,
+                event(number, self._event_bytes),
+                key=f"key-{number % self._keys}" if self._keys else None,
+                partition=number % self._partitions,
             )
             if number % 1000 == 0:
                 self._producer.poll(0)
@@ -105,7 +113,7 @@ class Feeder:
 def filled_topic(bootstrap_servers: str, load: Load) -> Iterator[str]:
     """A topic that holds exactly the load's events; every contender reads it from its beginning."""
     with topic(bootstrap_servers, load.partitions) as name:
-        feeder = Feeder(bootstrap_servers, name, load.partitions, load.event_bytes)
+        feeder = Feeder(bootstrap_servers, name, load.partitions, load.event_bytes, load.keys)
         feeder.publish(load.events)
         feeder.flush()
         yield name

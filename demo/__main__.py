@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from demo import check
+from demo import check, queue
 from demo.benchmark import MESSAGE_COUNT, PUBLISHED, PUBLISHED_PUT_SECONDS, Measurement, message
 from demo.broker import EmbeddedBroker, Published
 from demo.errors import DemoError
@@ -25,6 +25,13 @@ ARRIVAL_TIMEOUT_SECONDS = 90.0
 COMMIT_TIMEOUT_SECONDS = 10.0
 POLL_SECONDS = 0.05
 
+COMMON_SETTINGS = {
+    "STREAMS_CONSUMER_GROUP": GROUP,
+    "AWS_ACCESS_KEY_ID": check.ACCESS_KEY,
+    "AWS_SECRET_ACCESS_KEY": check.SECRET_KEY,
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
 
 def main() -> int:
     """Returns the exit code."""
@@ -33,7 +40,7 @@ def main() -> int:
     report = Report()
     with tempfile.TemporaryDirectory(prefix="streams-demo-") as folder:
         try:
-            _demonstrate(report, Path(folder), keep=os.environ.get("KEEP", "") not in ("", "0"))
+            _choose(report, Path(folder), keep=os.environ.get("KEEP", "") not in ("", "0"))
         except DemoError as error:
             report.step(f"\nThe demo failed: {error}")
             return 1
@@ -41,6 +48,17 @@ def main() -> int:
             report.step("\nInterrupted.")
             return 130
     return 0
+
+
+def _choose(report: Report, folder: Path, *, keep: bool) -> None:
+    """With S3, unless `SINK` says otherwise."""
+    sink = os.environ.get("SINK", "") or "s3"
+    if sink == "sqs":
+        queue.demonstrate(report, folder, TOPIC, COMMON_SETTINGS, keep=keep)
+    elif sink == "s3":
+        _demonstrate(report, folder, keep=keep)
+    else:
+        raise DemoError(f"SINK={sink} is not known: choose s3 or sqs.")
 
 
 def _leave(signum: int, frame: FrameType | None) -> None:
@@ -135,18 +153,14 @@ def _keep(report: Report, worker: Worker, bucket_url: str) -> None:
 
 def _settings(broker_address: str, store_url: str, folder: Path) -> dict[str, str]:
     """All that the worker is told: where Kafka is, which topic, where S3 is."""
-    return {
+    return COMMON_SETTINGS | {
         "STREAMS_KAFKA_BOOTSTRAP_SERVERS": broker_address,
         "STREAMS_TOPICS": TOPIC,
-        "STREAMS_CONSUMER_GROUP": GROUP,
         "STREAMS_S3_BUCKET": BUCKET,
         "STREAMS_S3_ENDPOINT_URL": store_url,
         "STREAMS_S3_PATH_STYLE": "true",
         "STREAMS_S3_REGION": check.REGION,
         "STREAMS_DATA_DIR": str(folder),
-        "AWS_ACCESS_KEY_ID": check.ACCESS_KEY,
-        "AWS_SECRET_ACCESS_KEY": check.SECRET_KEY,
-        "AWS_EC2_METADATA_DISABLED": "true",
     }
 
 

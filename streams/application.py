@@ -119,13 +119,11 @@ class StreamsApp(faust.App):
         """Show the consumer to the pages before any event can arrive."""
         settings = self.settings
         logger.info(
-            "streams %s: topics %s as group %s to bucket %s, prefix %r, %s with at most %d writes in flight",
+            "streams %s: topics %s as group %s to %s with at most %d writes in flight",
             __version__,
             ", ".join(self.event_topic.topics),
             settings.consumer_group,
-            settings.s3_bucket,
-            settings.s3_prefix,
-            settings.s3_client,
+            _destination(settings),
             settings.max_in_flight,
         )
         self.status.consumer = self.watermark_consumer
@@ -165,6 +163,12 @@ def create_app(settings: Settings | None = None, sink: Sink | None = None) -> St
     _add_tasks(app)
     add_pages(app, app.status, Metrics(app.status))
     return app
+
+
+def _destination(settings: Settings) -> str:
+    if settings.sink == "sqs":
+        return f"queue {settings.sqs_queue_url}, {settings.sqs_batch_events} messages to a request,"
+    return f"bucket {settings.s3_bucket}, prefix {settings.s3_prefix!r}, {settings.s3_client}"
 
 
 def _faust_options(settings: Settings) -> dict[str, Any]:
@@ -248,7 +252,10 @@ def _retention_watch(settings: Settings, security: dict[str, Any]) -> RetentionW
 def _add_agent(app: StreamsApp) -> None:
     app.event_topic = app.topic(*app.settings.topic_names, key_serializer="raw", value_serializer="raw")
 
-    @app.agent(app.event_topic, name="archive", concurrency=AGENT_CONCURRENCY)
+    # Several actors take a partition's runs in turn and so begin its events in no particular order.
+    concurrency = 1 if app.settings.keeps_order else AGENT_CONCURRENCY
+
+    @app.agent(app.event_topic, name="archive", concurrency=concurrency)
     async def archive(stream: Any) -> None:
         """Begin the write of each event; it is acknowledged when it is durable, and not before."""
         async for event in stream.noack().events():

@@ -38,6 +38,7 @@ _SECTIONS: Final = {
     "kafka_client_id": "Kafka: the client",
     "topics": "Topics and consumer group",
     "sink": "S3",
+    "sqs_queue_url": "SQS",
     "object_key_template": "Objects",
     "max_in_flight": "Delivery",
     "web_enabled": "Web endpoints",

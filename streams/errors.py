@@ -8,7 +8,7 @@
     ├── KafkaReadError          a command could not read from Kafka what it needs: stop, exit 2
     └── DamagedObjectError      an object is not the event that its key names: report it, go on
 
-Library errors become one of these at one boundary each (`preflight` for Kafka, `sinks.s3_errors` for S3).
+Library errors become one of these at one boundary each (`preflight` for Kafka, `sinks.s3_errors`, `sinks.sqs_errors`).
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class DamagedObjectError(StreamsError):
 class SinkRefusedError(StreamsError):
     """The sink refuses every event until its configuration or permissions change.
 
-    `reason` is one of `access_denied`, `bucket_missing`, `wrong_region`, `credentials_missing`, `kms`, `refused`;
-    `remedy` tells an on-call engineer what to do.
+    `reason` is one of `access_denied`, `bucket_missing`, `queue_missing`, `wrong_region`, `credentials_missing`, `kms`,
+    `refused`; `remedy` tells an on-call engineer what to do.
     """
 
     def __init__(self, reason: str, detail: str, remedy: str) -> None:

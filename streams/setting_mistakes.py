@@ -61,7 +61,7 @@ def field_mistakes(error: ValidationError, model: type[BaseModel], origins: Mapp
 
 def cross_field_mistakes(settings: Settings, invalid: Collection[str]) -> list[str]:
     """A line for each pair of settings that do not fit, but for those about a field that is `invalid` anyway."""
-    checks = (_sasl, _tls, _s3, _timing, _object_keys)
+    checks = (_sasl, _tls, _s3, _sqs, _timing, _object_keys)
     return [
         f"{variable(fields[0])}: {message}"
         for check in checks
@@ -149,6 +149,8 @@ def _tls(settings: Settings) -> Iterator[Mistake]:
 
 
 def _s3(settings: Settings) -> Iterator[Mistake]:
+    if settings.sink == "s3" and not settings.s3_bucket:
+        yield ("s3_bucket", "sink"), _not_set(settings, "s3_bucket")
     if settings.s3_sse != "aws:kms":
         for field in ("s3_sse_kms_key_id", "s3_bucket_key_enabled"):
             if getattr(settings, field):
@@ -157,10 +159,36 @@ def _s3(settings: Settings) -> Iterator[Mistake]:
         yield ("s3_role_external_id", "s3_role_arn"), f"needs {variable('s3_role_arn')}, the role that asks for it."
 
 
+def _sqs(settings: Settings) -> Iterator[Mistake]:
+    if settings.sink != "sqs":
+        for field in ("sqs_queue_url", "sqs_dead_letter_queue_url"):
+            if getattr(settings, field):
+                yield (field, "sink"), f"is set, but events go to S3; set {variable('sink')}=sqs, or take it out."
+        return
+    if not settings.sqs_queue_url:
+        yield ("sqs_queue_url", "sink"), _not_set(settings, "sqs_queue_url")
+    elif settings.sqs_dead_letter_queue_url == settings.sqs_queue_url:
+        yield ("sqs_dead_letter_queue_url", "sqs_queue_url"), "dead letters would mix with events; name another queue."
+    if settings.sqs_role_external_id and not settings.sqs_role_arn:
+        yield ("sqs_role_external_id", "sqs_role_arn"), f"needs {variable('sqs_role_arn')}, the role that asks for it."
+    if settings.on_reject == "dead-letter" and not (settings.s3_bucket or settings.sqs_dead_letter_queue_url):
+        yield (
+            ("on_reject", "sqs_dead_letter_queue_url", "s3_bucket", "sink"),
+            f"dead letters have no place; set {variable('sqs_dead_letter_queue_url')} or {variable('s3_bucket')}, or "
+            "hold the partition of such an event instead (hold).",
+        )
+
+
+def _not_set(settings: Settings, field: str) -> str:
+    info = type(settings).model_fields[field]
+    return f"is not set. {info.description} Example: {variable(field)}={(info.examples or [''])[0]}"
+
+
 def _timing(settings: Settings) -> Iterator[Mistake]:
     for larger, smaller in (
         ("retry_max_seconds", "retry_base_seconds"),
         ("s3_request_timeout_seconds", "s3_connect_timeout_seconds"),
+        ("sqs_request_timeout_seconds", "sqs_connect_timeout_seconds"),
     ):
         least = getattr(settings, smaller)
         if getattr(settings, larger) < least:

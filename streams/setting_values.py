@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 _TOPIC: Final = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 _HOST_AND_PORT: Final = re.compile(r"(?:[A-Z_]+://)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
+_QUEUE_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,80}|[A-Za-z0-9_-]{1,75}\.fifo")
 _EXTENSION: Final = re.compile(r"([A-Za-z]+)=([^\x00-\x1f,=]+)")
 MAX_PREFIX_BYTES: Final = 512
 MAX_TAGS: Final = 10
@@ -141,6 +142,15 @@ def check_url(url: str) -> str:
 def check_endpoint_url(url: str) -> str:
     """As `check_url`, without the '/' at its end, to which the clients would add their own."""
     return check_url(url).rstrip("/")
+
+
+def check_queue_url(url: str) -> str:
+    """The address of an SQS queue: its path ends with the account's number and the queue's name."""
+    check_url(url)
+    account, _, name = urlsplit(url).path.rpartition("/")
+    if not account.strip("/") or not _QUEUE_NAME.fullmatch(name) or urlsplit(url).query:
+        raise ValueError("is not the address of a queue such as https://sqs.REGION.amazonaws.com/ACCOUNT/NAME")
+    return url
 
 
 def check_readable_file(path: Path) -> Path:

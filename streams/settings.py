@@ -36,6 +36,7 @@ from streams.setting_values import (
     check_endpoint_url,
     check_extensions,
     check_prefix,
+    check_queue_url,
     check_readable_file,
     check_servers,
     check_tags,
@@ -158,9 +159,16 @@ class Settings(BaseSettings):
         0.5, "How often the offsets of durable events are committed.", "1", ge=0.05, le=60
     )
 
-    sink: Annotated[Literal["s3"], Lower] = _setting("s3", "Where events go.", "s3")
-    s3_bucket: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]$")] = _setting(
-        ..., "Name of the bucket (not its address or ARN).", "my-events"
+    sink: Annotated[Literal["s3", "sqs"], Lower] = _setting(
+        "s3", "Where events go: s3, an object each, or sqs, a message each.", "sqs"
+    )
+    s3_bucket: Annotated[str, StringConstraints(pattern=r"^(?:[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9])?$")] = (
+        _setting(
+            "",
+            "Name of the bucket (not its address or ARN). With SQS: for events past its size limit and dead letters.",
+            "my-events",
+            default_text="**required** with STREAMS_SINK=s3",
+        )
     )
     s3_prefix: Annotated[str, AfterValidator(check_prefix)] = _setting(
         "", "What {prefix} stands for in the object key template.", "events/"
@@ -222,6 +230,56 @@ class Settings(BaseSettings):
         "/etc/ssl/s3-ca.pem",
         default_text="the system's authorities",
     )
+
+    sqs_queue_url: Annotated[str, AfterValidator(check_queue_url)] | None = _setting(
+        None,
+        "Address of the queue; a name that ends with .fifo is a FIFO queue.",
+        "https://sqs.eu-central-1.amazonaws.com/111122223333/orders",
+        default_text="**required** with STREAMS_SINK=sqs",
+    )
+    sqs_region: Word | None = _setting(
+        None,
+        "Region of the queue.",
+        "eu-central-1",
+        default_text="the one in the queue's address, else as STREAMS_S3_REGION",
+    )
+    sqs_endpoint_url: Annotated[str, AfterValidator(check_endpoint_url)] | None = _setting(
+        None,
+        "Address of another SQS server or of a VPC endpoint.",
+        "https://sqs.example.com",
+        default_text="the host in the queue's address",
+    )
+    sqs_batch_events: int = _setting(10, "Most messages in one request; a message is one event.", "1", ge=1, le=10)
+    sqs_batch_linger_ms: float = _setting(
+        5.0, "How long a request waits for more messages.", "20", ge=0, le=1000, allow_inf_nan=False
+    )
+    sqs_group_by: Annotated[Literal["key", "partition"], Lower] = _setting(
+        "key",
+        "Message group of a FIFO queue: one for each key (events without a key: for each partition), or for each "
+        "partition.",
+        "partition",
+    )
+    sqs_max_message_bytes: ByteSize = _setting(
+        ByteSize(1024**2),
+        "Largest message, and largest request, attributes included; a larger event goes to STREAMS_S3_BUCKET and the "
+        "message points there, or without a bucket to the dead letters.",
+        "256KiB",
+        ge=4096,
+        le=1024**2,
+    )
+    sqs_dead_letter_queue_url: Annotated[str, AfterValidator(check_queue_url)] | None = _setting(
+        None,
+        "Queue for events that can never be written, where there is no STREAMS_S3_BUCKET.",
+        "https://sqs.eu-central-1.amazonaws.com/111122223333/orders-rejected",
+    )
+    sqs_role_arn: Annotated[str, StringConstraints(pattern=r"^arn:[a-z-]+:iam::\d{12}:role/\S+$")] | None = _setting(
+        None, "Role to assume for sending.", "arn:aws:iam::111122223333:role/streams-sender"
+    )
+    sqs_role_external_id: Word | None = _setting(None, "External id for assuming that role.", "streams-7f3a")
+    sqs_request_timeout_seconds: Seconds = _setting(
+        30.0, "How long one request to SQS may take before it is tried again.", "60", ge=1, le=600
+    )
+    sqs_connect_timeout_seconds: Seconds = _setting(5.0, "How long connecting to SQS may take.", "3", ge=0.1, le=60)
 
     object_key_template: Text = _setting(
         "{prefix}{topic}/{partition}/{offset}.json",
@@ -326,6 +384,11 @@ class Settings(BaseSettings):
     def kafka_oauth_extension_values(self) -> dict[str, str]:
         """SASL extensions by name."""
         return parse_extensions(self.kafka_oauth_extensions)
+
+    @property
+    def keeps_order(self) -> bool:
+        """Whether events must be begun in the order of their partition: a FIFO queue is what they go to."""
+        return self.sink == "sqs" and (self.sqs_queue_url or "").endswith(".fifo")
 
     @property
     def uses_tls(self) -> bool:

@@ -1,4 +1,4 @@
-"""The real broker and S3 server for every test that asks for them, and what a test makes on them.
+"""The real broker, S3 and SQS servers for every test that asks for them, and what a test makes on them.
 
 On a person's machine a test whose server is not installed is skipped with the reason; with `CI` set it fails.
 """
@@ -14,11 +14,12 @@ from typing import Protocol
 import pytest
 
 from tests.services.archive import Archive, Content
-from tests.services.install import KAFKA, S3, Part
+from tests.services.install import KAFKA, S3, SQS, Part
 from tests.services.kafka import KafkaBroker
 from tests.services.producer import EventProducer, Expected
 from tests.services.s3 import S3Server
 from tests.services.s3_proxy import S3FaultProxy
+from tests.services.sqs import SqsServer
 
 FAILED = pytest.StashKey[bool]()
 _NEEDS = {
@@ -27,6 +28,8 @@ _NEEDS = {
     "secure_broker": "kafka",
     "s3_server": "s3",
     "own_s3_server": "s3",
+    "sqs_server": "sqs",
+    "own_sqs_server": "sqs",
 }
 
 
@@ -180,3 +183,26 @@ def s3_proxy(s3_server: S3Server) -> Iterator[S3FaultProxy]:
     """A proxy before the shared S3 server; set its `rule` to inject faults."""
     with S3FaultProxy(s3_server.endpoint_url) as proxy:
         yield proxy
+
+
+# -- SQS --------------------------------------------------------------------------------------------------------------
+
+
+def _sqs_server(directory: Path) -> Iterator[SqsServer]:
+    require(SQS)
+    with SqsServer(directory) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def sqs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqsServer]:
+    """The SQS server that tests share; a test that stops or freezes one takes `own_sqs_server`."""
+    yield from _sqs_server(tmp_path_factory.mktemp("sqs"))
+
+
+@pytest.fixture
+def own_sqs_server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[SqsServer]:
+    """An SQS server for one test, which may kill, stop or freeze it."""
+    for server in _sqs_server(tmp_path / "sqs"):
+        yield server
+        show_on_failure(request, server.log_tail)

@@ -9,22 +9,24 @@ import (
 
 // counts is what /__stats reports; only the server's one thread touches it.
 type counts struct {
-	puts          int64
+	puts          int64 // events that were written, those that were written again included
+	requests      int64 // that wrote them: more events than one each where SQS takes a batch
+	refused       int64
 	keys          map[string]struct{}
 	completedNs   []int64 // when each distinct key was first answered: ascending, because one thread answers
 	bodyBytes     int64
 	otherRequests int64
 	connections   int64
 	inFlight      int64
-	maxInFlight   int64
-	firstPutNs    int64 // arrival of the first PUT's headers
-	lastPutNs     int64 // answer to the last PUT
-	abandonedPuts int64 // PUTs whose client was gone when the answer fell due
+	maxInFlight   int64 // requests
+	firstPutNs    int64 // arrival of the first write's headers
+	lastPutNs     int64 // answer to the last write
+	abandonedPuts int64 // writes whose client was gone when the answer fell due
 }
 
 func newCounts() counts { return counts{keys: make(map[string]struct{})} }
 
-func (c *counts) putArrived(nowNs int64) {
+func (c *counts) writeArrived(nowNs int64) {
 	if c.firstPutNs == 0 {
 		c.firstPutNs = nowNs
 	}
@@ -32,23 +34,31 @@ func (c *counts) putArrived(nowNs int64) {
 	c.maxInFlight = max(c.maxInFlight, c.inFlight)
 }
 
-func (c *counts) putAnswered(key string, bodyBytes, nowNs int64) {
+func (c *counts) writeAnswered(keys []string, bodyBytes, nowNs int64) {
 	c.inFlight--
-	if strings.Contains(key, "ledger/") { // one for 10,000 events, and no event
+	if len(keys) == 1 && strings.Contains(keys[0], "ledger/") { // one for 10,000 events, and no event
 		c.otherRequests++
 		return
 	}
-	c.puts++
+	c.requests++
 	c.bodyBytes += bodyBytes
 	c.lastPutNs = nowNs
-	before := len(c.keys)
-	c.keys[key] = struct{}{}
-	if len(c.keys) > before {
-		c.completedNs = append(c.completedNs, nowNs)
+	for _, key := range keys {
+		c.puts++
+		before := len(c.keys)
+		c.keys[key] = struct{}{}
+		if len(c.keys) > before {
+			c.completedNs = append(c.completedNs, nowNs)
+		}
 	}
 }
 
-func (c *counts) putAbandoned() {
+func (c *counts) writeRefused() {
+	c.inFlight--
+	c.refused++
+}
+
+func (c *counts) writeAbandoned() {
 	c.inFlight--
 	c.abandonedPuts++
 }
@@ -70,6 +80,8 @@ func (c *counts) steadyPerSecond() float64 {
 func (c *counts) json() []byte {
 	out, err := json.Marshal(map[string]any{
 		"puts":              c.puts,
+		"requests":          c.requests,
+		"refused":           c.refused,
 		"keys":              len(c.keys),
 		"body_bytes":        c.bodyBytes,
 		"other_requests":    c.otherRequests,

@@ -1,11 +1,11 @@
 //go:build linux
 
-// Command loadstub looks enough like S3 to be written to at speed, and does nothing else.
+// Command loadstub looks enough like S3 and SQS to be written to at speed, and does nothing else.
 //
 // It is MADE FOR LOAD AND PROVES NOTHING ABOUT CORRECTNESS: it checks no signature, stores no byte, knows no
-// bucket and says yes to every PUT. It exists so that a benchmark can inject an exact latency and spend next to
-// no CPU on the other side, because it shares its cores with what is measured. Whether the right bytes arrive is
-// shown by the tests, which use a real S3 server.
+// bucket and no queue, and says yes to every PUT and every message. It exists so that a benchmark can inject an exact
+// latency and spend next to no CPU on the other side, because it shares its cores with what is measured. Whether the
+// right bytes arrive is shown by the tests, which use real servers.
 //
 //	loadstub -address 127.0.0.1:0 -latency 73ms
 //
@@ -13,7 +13,7 @@
 // never outlives the benchmark that started it. Control requests: GET /__stats and GET /__reset (both answer the
 // counts as JSON; /__reset answers them and then clears them).
 //
-// One thread, one epoll: no locks and no goroutine switches. Since every PUT waits equally long, answers fall due
+// One thread, one epoll: no locks and no goroutine switches. Since every write waits equally long, answers fall due
 // in the order in which requests arrived, so a queue replaces timers. An answer leaves up to 1 ms late (epoll's
 // resolution), never early.
 package main
@@ -29,7 +29,7 @@ import (
 
 func main() {
 	address := flag.String("address", "127.0.0.1:0", "IPv4 address and port to listen on; port 0 takes a free one")
-	latency := flag.Duration("latency", 0, "how long each PUT waits between its last byte and its answer")
+	latency := flag.Duration("latency", 0, "how long each write waits between its last byte and its answer")
 	flag.Parse()
 	debug.SetGCPercent(400)
 	go endWithParent()

@@ -12,6 +12,7 @@ import (
 type request struct {
 	method         []byte
 	path           []byte
+	target         []byte // of the AWS JSON protocol, such as AmazonSQS.SendMessage
 	query          []byte
 	contentLength  int64
 	expectContinue bool
@@ -26,10 +27,11 @@ var (
 	headExpect           = []byte("expect")
 	headConnection       = []byte("connection")
 	headTransferEncoding = []byte("transfer-encoding")
+	headTarget           = []byte("x-amz-target")
 )
 
 // parseRequest reads a request line and its headers: everything up to, without, the empty line.
-// Only the four headers that change how the connection is read are looked at.
+// Only the four headers that change how the connection is read are looked at, and the one that names an operation.
 func parseRequest(head []byte) (request, error) {
 	var r request
 	line, rest, _ := bytes.Cut(head, []byte("\r\n"))
@@ -73,12 +75,25 @@ func (r *request) header(line []byte) error {
 		if bytes.EqualFold(name, headConnection) {
 			r.closeAfter = bytes.EqualFold(bytes.TrimSpace(line[colon+1:]), []byte("close"))
 		}
+	case len(headTarget):
+		if bytes.EqualFold(name, headTarget) {
+			r.target = bytes.TrimSpace(line[colon+1:])
+		}
 	case len(headTransferEncoding):
 		if bytes.EqualFold(name, headTransferEncoding) {
 			return errChunked
 		}
 	}
 	return nil
+}
+
+// sqsOperation is what is asked of SQS, or nothing.
+func (r *request) sqsOperation() string {
+	operation, found := bytes.CutPrefix(r.target, []byte(sqsTargetPrefix))
+	if !found || string(r.method) != "POST" {
+		return ""
+	}
+	return string(operation)
 }
 
 // isObjectPut tells a PUT of an object (/bucket/key) from the creation of a bucket (/bucket).

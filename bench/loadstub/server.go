@@ -35,9 +35,12 @@ type connection struct {
 	held       []byte // bytes read but not yet understood: part of a head, or a request sent before its turn
 	bodyLeft   int64
 	bodyBytes  int64
-	key        string // of the object PUT that is being read or waits for its answer
-	answer     []byte // of any other request that is being read
-	busy       bool   // a PUT waits for its answer: nothing more is read from what is held
+	writing    bool     // what is being read, or waits for its answer, writes events
+	keys       []string // of the events that it writes
+	answer     []byte
+	operation  string // of SQS, while its body is being read
+	body       []byte // of a request to SQS; those of PUTs are not kept
+	busy       bool   // a write waits for its answer: nothing more is read from what is held
 	closeAfter bool
 	closed     bool
 }
@@ -56,6 +59,7 @@ type server struct {
 	due         []dueAnswer // ascending; due[dueHead:] still wait
 	dueHead     int
 	readBuffer  []byte
+	messages    int64 // taken as SQS, ever: makes their ids
 	counts      counts
 }
 
@@ -169,8 +173,8 @@ func (s *server) close(c *connection) {
 	c.closed = true
 	delete(s.connections, int32(c.fd))
 	_ = syscall.Close(c.fd)
-	if c.key != "" {
-		s.counts.putAbandoned()
+	if c.writing {
+		s.counts.writeAbandoned()
 	}
 }
 
@@ -196,6 +200,9 @@ func (s *server) understand(c *connection, data []byte) {
 	for len(data) > 0 && !c.closed {
 		if c.bodyLeft > 0 {
 			taken := min(c.bodyLeft, int64(len(data)))
+			if c.operation != "" {
+				c.body = append(c.body, data[:taken]...)
+			}
 			c.bodyLeft -= taken
 			data = data[taken:]
 			if c.bodyLeft == 0 {
@@ -230,11 +237,19 @@ func (s *server) headRead(c *connection, head []byte, bodyBegan bool) {
 	}
 	c.closeAfter = r.closeAfter
 	c.bodyLeft, c.bodyBytes = r.contentLength, r.contentLength
-	if r.isObjectPut() {
-		c.key = string(r.path)
-		s.counts.putArrived(time.Now().UnixNano())
-	} else {
+	c.operation = r.sqsOperation()
+	switch {
+	case c.operation != "":
+		c.writing = sqsSends(c.operation)
+	case r.isObjectPut():
+		c.writing = true
+		c.keys = append(c.keys[:0], string(r.path))
+		c.answer = answerPut
+	default:
 		c.answer = s.otherAnswer(&r)
+	}
+	if c.writing {
+		s.counts.writeArrived(time.Now().UnixNano())
 	}
 	if c.bodyLeft == 0 {
 		s.requestRead(c)
@@ -245,15 +260,27 @@ func (s *server) headRead(c *connection, head []byte, bodyBegan bool) {
 
 // requestRead is called once a request's last byte is there.
 func (s *server) requestRead(c *connection) {
+	if c.operation != "" {
+		s.sqsRead(c)
+	}
 	switch {
-	case c.key == "":
+	case !c.writing:
 		s.send(c, c.answer)
-		c.answer = nil
 	case s.latencyNs == 0:
-		s.answerPut(c, time.Now().UnixNano())
+		s.answerWrite(c, time.Now().UnixNano())
 	default:
 		c.busy = true
 		s.due = append(s.due, dueAnswer{time.Now().UnixNano() + s.latencyNs, c})
+	}
+}
+
+// sqsRead makes the answer while the latency still lies ahead.
+func (s *server) sqsRead(c *connection) {
+	c.answer, c.keys, c.bodyBytes = s.sqsAnswer(c.operation, c.body)
+	c.operation, c.body = "", c.body[:0]
+	if c.writing && len(c.keys) == 0 {
+		c.writing = false
+		s.counts.writeRefused()
 	}
 }
 
@@ -267,7 +294,7 @@ func (s *server) answerDue() {
 			continue
 		}
 		c.busy = false
-		s.answerPut(c, nowNs)
+		s.answerWrite(c, nowNs)
 		if len(c.held) > 0 && !c.closed {
 			s.understand(c, nil)
 		}
@@ -278,36 +305,35 @@ func (s *server) answerDue() {
 	}
 }
 
-func (s *server) answerPut(c *connection, nowNs int64) {
-	key := c.key
-	c.key = ""
-	s.counts.putAnswered(key, c.bodyBytes, nowNs)
-	s.send(c, answerPut)
+func (s *server) answerWrite(c *connection, nowNs int64) {
+	c.writing = false
+	s.counts.writeAnswered(c.keys, c.bodyBytes, nowNs)
+	s.send(c, c.answer)
 }
 
 func (s *server) otherAnswer(r *request) []byte {
 	switch {
 	case string(r.path) == "/__stats":
-		return answerWith("application/json", s.counts.json())
+		return answerWith("200 OK", "application/json", s.counts.json())
 	case string(r.path) == "/__reset":
 		before := s.counts.json()
 		inFlight := s.counts.inFlight
 		s.counts = newCounts()
 		s.counts.inFlight = inFlight
-		return answerWith("application/json", before)
+		return answerWith("200 OK", "application/json", before)
 	}
 	s.counts.otherRequests++
 	switch {
 	case string(r.method) == "GET" && bytes.HasPrefix(r.query, []byte("location")):
-		return answerWith("application/xml", []byte(location))
+		return answerWith("200 OK", "application/xml", []byte(location))
 	case string(r.method) == "GET":
-		return answerWith("application/xml", []byte(emptyList))
+		return answerWith("200 OK", "application/xml", []byte(emptyList))
 	}
 	return answerHead
 }
 
-func answerWith(contentType string, body []byte) []byte {
-	head := fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n", contentType, len(body))
+func answerWith(status, contentType string, body []byte) []byte {
+	head := fmt.Sprintf("HTTP/1.1 %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n", status, contentType, len(body))
 	return append([]byte(head), body...)
 }
 
@@ -323,7 +349,7 @@ func (s *server) send(c *connection, answer []byte) {
 	}
 }
 
-// write sends an answer of a few hundred bytes; a client whose socket cannot even take that has stopped reading.
+// write sends an answer of 3 KB at most; a client whose socket cannot even take that has stopped reading.
 func (s *server) write(c *connection, answer []byte) {
 	if n, err := syscall.Write(c.fd, answer); err != nil || n < len(answer) {
 		s.close(c)

@@ -23,7 +23,7 @@ from faust.cli import AppCommand, option
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from streams.errors import StreamsError
+from streams.errors import ConfigurationError, StreamsError
 from streams.logs import logging_config
 from streams.settings import Settings
 
@@ -53,6 +53,8 @@ class StreamsCommand(AppCommand):
 
     abstract = True
     app: StreamsApp
+    needs_bucket = True
+    """Whether it is about what lies in S3: such a command is refused with another sink."""
 
     @abstractmethod
     async def work(self, **options: Any) -> int:
@@ -66,7 +68,7 @@ class StreamsCommand(AppCommand):
         sys.exit(asyncio.run(self._until_done_or_told_to_stop(options)))
 
     async def _until_done_or_told_to_stop(self, options: dict[str, Any]) -> int:
-        task = asyncio.create_task(self.work(**options))
+        task = asyncio.create_task(self._checked_work(options))
         received: list[int] = []
 
         def stop(number: int) -> None:
@@ -87,6 +89,14 @@ class StreamsCommand(AppCommand):
             with suppress(BrokenPipeError):
                 self.notes.print(f"streams {self.name}: {error}", markup=False, soft_wrap=True)
             return EXIT_UNCHECKED
+
+    async def _checked_work(self, options: dict[str, Any]) -> int:
+        if self.needs_bucket and self.settings.sink != "s3":
+            raise ConfigurationError(
+                f"this command looks at what lies in S3, and events go to {self.settings.sink.upper()} "
+                f"(STREAMS_SINK={self.settings.sink})."
+            )
+        return await self.work(**options)
 
     @property
     def name(self) -> str:

@@ -5,10 +5,12 @@ The contract, in words:
 - **Who calls, and when.** `delivery` calls `start` once, before the first event; then `write` once per attempt at an
   event; `write_dead_letter` for an event whose `write` was rejected; `close` once, when nothing is in flight any more.
 - **Overlap.** Hundreds to thousands of `write` calls wait at the same time on one event loop, in no order that means
-  anything. A call may be cancelled at any moment; the event is then written again, later or by another worker.
+  anything; for a FIFO queue (`Settings.keeps_order`) first attempts begin in the order of their partition. A call may
+  be cancelled at any moment; the event is then written again, later or by another worker.
 - **Returning means durable.** `write` returns the number of bytes it sent only when the event would survive the loss
   of this worker; its offset may be committed right away.
-- **Idempotent.** Writing an event again has the effect of writing it once: same name, same bytes.
+- **Idempotent.** Writing an event again has the effect of writing it once: same name, same bytes. A queue
+  has no names: there it is the same message once more, which a FIFO queue drops within five minutes.
 - **No retries inside.** One attempt, one answer. `delivery` retries, so that it sees throttling and can steer by it.
 - **Errors.** `RecordRejectedError`: this event can never be written as configured; it goes to the dead letters.
   `SinkUnavailableError`: not now; it is retried with backoff. `SinkRefusedError`: not until somebody mends something;
@@ -22,7 +24,8 @@ under a name that depends on its topic, partition and first offset alone; a seco
 effect of one. `ledger_writer` calls it, one call at a time for each partition, with the same rules for cancelling and
 for errors. For a sink without it no ledger is kept.
 
-A new technology is one module here, one branch in `make_sink`, and one row in `tests/conformance`.
+A new technology is one module here (or a few: the S3 and SQS sinks are split by stage), one branch in `make_sink`, and
+one row in `tests/conformance`.
 """
 
 from __future__ import annotations
@@ -68,6 +71,10 @@ class LedgerSink(Protocol):
 def make_sink(settings: Settings) -> Sink:
     """The sink that `STREAMS_SINK` names, not started."""
     # Imported here: a sink's libraries are loaded only where it is used.
+    if settings.sink == "sqs":
+        from streams.sinks.sqs import SqsSink
+
+        return SqsSink(settings)
     from streams.sinks.s3 import S3Sink
 
     return S3Sink.from_settings(settings)

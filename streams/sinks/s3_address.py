@@ -17,6 +17,7 @@ from botocore.regions import EndpointResolver
 
 from streams.errors import ConfigurationError
 from streams.settings import Settings
+from streams.sinks.credentials import CredentialSettings
 
 _FITS_IN_HOST_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 
@@ -45,8 +46,8 @@ def resolve_address(settings: Settings, session: Any) -> S3Address:
 
     Raises `ConfigurationError` when no region is known for AWS's own S3, or AWS's configuration cannot be read.
     """
-    _check_configuration(session)
-    endpoint_url = settings.s3_endpoint_url or _configured_endpoint(session)
+    check_aws_configuration(session)
+    endpoint_url = settings.s3_endpoint_url or configured_endpoint(session, "s3")
     region = settings.s3_region or session.get_config_variable("region")
     if region is None:
         if endpoint_url is None:
@@ -61,7 +62,20 @@ def resolve_address(settings: Settings, session: Any) -> S3Address:
     return S3Address(region, endpoint_url, settings.s3_bucket, path_style or _is_ip_address(endpoint_url))
 
 
-def _check_configuration(session: Any) -> None:
+def credential_settings(settings: Settings) -> CredentialSettings:
+    """What the settings say of the credentials for S3."""
+    return CredentialSettings(
+        "S3",
+        settings.s3_region,
+        settings.s3_role_arn,
+        settings.s3_role_external_id,
+        settings.s3_request_timeout_seconds,
+        settings.s3_connect_timeout_seconds,
+    )
+
+
+def check_aws_configuration(session: Any) -> None:
+    """Raises `ConfigurationError` where AWS's own configuration cannot be read."""
     try:
         session.get_scoped_config()
     except BotoCoreError as error:
@@ -70,9 +84,10 @@ def _check_configuration(session: Any) -> None:
         ) from error
 
 
-def _configured_endpoint(session: Any) -> str | None:
+def configured_endpoint(session: Any, service: str) -> str | None:
+    """The endpoint that AWS's own configuration names for a service (`AWS_ENDPOINT_URL`, a profile's)."""
     provider = ConfiguredEndpointProvider(
-        full_config=session.full_config, scoped_config=session.get_scoped_config(), client_name="s3"
+        full_config=session.full_config, scoped_config=session.get_scoped_config(), client_name=service
     )
     if session.get_config_variable("ignore_configured_endpoint_urls"):
         return None

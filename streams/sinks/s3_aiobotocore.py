@@ -20,7 +20,7 @@ from streams.errors import SinkUnavailableError, StreamsError
 from streams.settings import Settings
 from streams.sinks.credentials import CredentialSource
 from streams.sinks.s3 import PutRequest
-from streams.sinks.s3_address import S3Address, resolve_address
+from streams.sinks.s3_address import S3Address, credential_settings, resolve_address
 from streams.sinks.s3_errors import from_botocore
 
 
@@ -40,7 +40,7 @@ class AiobotocoreClient:
     async def start(self) -> None:
         session = get_session()
         address = resolve_address(self._settings, session)
-        self._credentials = CredentialSource(self._settings)
+        self._credentials = CredentialSource(credential_settings(self._settings))
         self._stack.push_async_callback(self._credentials.close)
         session.register_component("credential_provider", _Resolver(self._credentials))
         self._client = await self._stack.enter_async_context(

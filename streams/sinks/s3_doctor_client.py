@@ -20,7 +20,7 @@ from botocore.handlers import add_expect_header
 from streams.errors import SinkRefusedError, StreamsError
 from streams.settings import Settings
 from streams.sinks.credentials import CredentialSource
-from streams.sinks.s3_address import S3Address, resolve_address
+from streams.sinks.s3_address import S3Address, credential_settings, resolve_address
 from streams.sinks.s3_errors import from_botocore, from_credentials
 
 REQUEST_LIMIT_SECONDS: Final = 10.0
@@ -67,7 +67,7 @@ class Answer:
 
 async def find_credentials(settings: Settings) -> tuple[ReadOnlyCredentials, CredentialFacts]:
     """The credentials that the worker would sign with, and where they come from. Raises `StreamsError`."""
-    source = CredentialSource(settings)
+    source = CredentialSource(credential_settings(settings))
     try:
         async with asyncio.timeout(REQUEST_LIMIT_SECONDS):
             frozen = await source.frozen()

@@ -87,8 +87,8 @@ _UNKNOWN_REMEDY: Final = (
     "points to, and the worker goes on by itself."
 )
 _ROLE_REMEDY: Final = (
-    "Check STREAMS_S3_ROLE_ARN (or the role of the profile or service account): its trust policy must allow "
-    "sts:AssumeRole to the worker's identity, with the external id of STREAMS_S3_ROLE_EXTERNAL_ID."
+    "Check STREAMS_{service}_ROLE_ARN (or the role of the profile or service account): its trust policy must allow "
+    "sts:AssumeRole to the worker's identity, with the external id of STREAMS_{service}_ROLE_EXTERNAL_ID."
 )
 _CA_REMEDY: Final = "Set STREAMS_S3_CA_FILE to the authority of the S3 server's certificate, or check the endpoint."
 
@@ -149,7 +149,7 @@ class Answer(NamedTuple):
     def detail(self) -> str:
         request = f" (request {self.request_id})" if self.request_id else ""
         message = f": {self.message}" if self.message else ""
-        return _tidy(f"S3 answered {self.status} {self.code}".rstrip() + message) + request
+        return tidy(f"S3 answered {self.status} {self.code}".rstrip() + message) + request
 
 
 def classify(answer: Answer) -> StreamsError:
@@ -211,8 +211,8 @@ def from_obstore(error: BaseException) -> StreamsError:
     if "HttpError" in dump:
         return SinkUnavailableError("connection", _connection_detail(dump))
     if isinstance(error, ValueError):  # the path could not be parsed
-        return RecordRejectedError("invalid_request", _tidy(text))
-    return SinkUnavailableError("server_error", _tidy(f"{type(error).__name__}: {text}"))
+        return RecordRejectedError("invalid_request", tidy(text))
+    return SinkUnavailableError("server_error", tidy(f"{type(error).__name__}: {text}"))
 
 
 def _answer_from_xml(status: int, body: str) -> Answer:
@@ -237,7 +237,7 @@ def _connection_detail(dump: str) -> str:
 
 
 def _untrusted(detail: str) -> SinkRefusedError:
-    return SinkRefusedError("refused", _tidy(detail), _CA_REMEDY)
+    return SinkRefusedError("refused", tidy(detail), _CA_REMEDY)
 
 
 # -- botocore ----------------------------------------------------------------------------------------------------------
@@ -249,13 +249,18 @@ def from_botocore(error: BaseException) -> StreamsError:
         return error
     if isinstance(error, ClientError):
         return classify(_answer_from_botocore(error))
-    if isinstance(error, SSLError) or _CERTIFICATE.search(f"{error} {error.__cause__}"):
+    if isinstance(error, SSLError) or is_certificate_error(error):
         return _untrusted(f"no connection to S3 ({error})")
     if isinstance(error, TimeoutError | ConnectTimeoutError | ReadTimeoutError):
         return SinkUnavailableError("timeout", "S3 did not answer in time (STREAMS_S3_REQUEST_TIMEOUT_SECONDS)")
     if isinstance(error, HTTPClientError | BotocoreConnectionError | OSError):
-        return SinkUnavailableError("connection", _tidy(f"no connection to S3 ({error})"))
-    return SinkUnavailableError("server_error", _tidy(f"{type(error).__name__}: {error}"))
+        return SinkUnavailableError("connection", tidy(f"no connection to S3 ({error})"))
+    return SinkUnavailableError("server_error", tidy(f"{type(error).__name__}: {error}"))
+
+
+def is_certificate_error(error: BaseException) -> bool:
+    """Whether a connection failed because the server's certificate is not trusted."""
+    return _CERTIFICATE.search(f"{error} {error.__cause__}") is not None
 
 
 def _answer_from_botocore(error: ClientError) -> Answer:
@@ -272,32 +277,35 @@ def _answer_from_botocore(error: ClientError) -> Answer:
     )
 
 
-def from_credentials(error: BaseException | None) -> StreamsError:
-    """What a failure to get credentials means; `None` stands for a chain that found nothing."""
+def from_credentials(error: BaseException | None, service: str = "S3") -> StreamsError:
+    """What a failure to get credentials means; `None` stands for a chain that found nothing.
+
+    `service` is the word in the settings that the remedy names (`S3`, `SQS`).
+    """
     if error is None:
         return SinkRefusedError("credentials_missing", "no AWS credentials were found.", _CREDENTIALS_REMEDY)
     if isinstance(error, ClientError):
-        return _from_sts(error)
+        return _from_sts(error, service)
     if isinstance(error, TimeoutError | ConnectTimeoutError | ReadTimeoutError):
         return SinkUnavailableError("timeout", "getting AWS credentials took too long")
     if isinstance(error, HTTPClientError | BotocoreConnectionError | OSError):
-        return SinkUnavailableError("connection", _tidy(f"AWS credentials could not be got ({error})"))
+        return SinkUnavailableError("connection", tidy(f"AWS credentials could not be got ({error})"))
     if isinstance(error, BotoCoreError):
-        detail = _tidy(f"AWS credentials could not be got ({error})")
+        detail = tidy(f"AWS credentials could not be got ({error})")
         return SinkRefusedError("credentials_missing", detail, _CREDENTIALS_REMEDY)
-    return SinkUnavailableError("credentials_expired", _tidy(f"AWS credentials could not be got ({error})"))
+    return SinkUnavailableError("credentials_expired", tidy(f"AWS credentials could not be got ({error})"))
 
 
-def _from_sts(error: ClientError) -> StreamsError:
+def _from_sts(error: ClientError, service: str) -> StreamsError:
     answer = _answer_from_botocore(error)
     meaning = classify(answer)
-    detail = _tidy(f"{error.operation_name} was answered {answer.status} {answer.code}: {answer.message}")
+    detail = tidy(f"{error.operation_name} was answered {answer.status} {answer.code}: {answer.message}")
     if isinstance(meaning, SinkUnavailableError):
         return SinkUnavailableError(meaning.reason, detail)
-    return SinkRefusedError("access_denied", detail, _ROLE_REMEDY)
+    return SinkRefusedError("access_denied", detail, _ROLE_REMEDY.format(service=service))
 
 
-def _tidy(text: str) -> str:
+def tidy(text: str) -> str:
     """One short line without query strings, where signatures and tokens stand."""
     line = re.sub(r"\?[^\s\"')>]*", "?...", " ".join(text.split())) if "://" in text else " ".join(text.split())
     return line if len(line) <= MAX_DETAIL_CHARACTERS else line[: MAX_DETAIL_CHARACTERS - 3] + "..."

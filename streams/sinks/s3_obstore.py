@@ -19,7 +19,7 @@ from streams.errors import SinkUnavailableError, StreamsError
 from streams.settings import Settings
 from streams.sinks.credentials import CredentialSource
 from streams.sinks.s3 import PutRequest
-from streams.sinks.s3_address import S3Address, resolve_address
+from streams.sinks.s3_address import S3Address, credential_settings, resolve_address
 from streams.sinks.s3_errors import from_obstore
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class ObstoreClient:
         storage_class = settings.s3_storage_class
         self._attributes = {} if storage_class is None else {"Storage-Class": storage_class}
         self._tags = dict(settings.s3_tag_pairs) or None
-        self._credentials = CredentialSource(settings)
+        self._credentials = CredentialSource(credential_settings(settings))
         self._address: S3Address | None = None
         self._store: Any = None
         self._signs_with: ReadOnlyCredentials | None = None

@@ -259,3 +259,11 @@ def test_client_properties_file_can_name_the_brokers(helm: Helm) -> None:
         with_settings(KAFKA_BOOTSTRAP_SERVERS=None, KAFKA_CLIENT_PROPERTIES="/etc/kafka/client.properties")
     )
     assert "STREAMS_KAFKA_BOOTSTRAP_SERVERS" not in manifests["ConfigMap"]["data"]
+
+
+def test_queue_takes_the_place_of_the_bucket(helm: Helm) -> None:
+    """With SINK=sqs the queue is asked for, and no bucket."""
+    values = with_settings(SINK="sqs", S3_BUCKET=None)
+    assert "settings.SQS_QUEUE_URL is missing" in helm.refusal(values)
+    given = with_settings(SINK="sqs", S3_BUCKET=None, SQS_QUEUE_URL="https://sqs.eu-west-1.amazonaws.com/1/q")
+    assert helm.manifests(given)

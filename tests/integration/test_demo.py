@@ -30,14 +30,14 @@ pytestmark = pytest.mark.timeout(DEMO_SECONDS + 20)
 
 
 def demo_environment(**changes: str) -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name != "KEEP"} | changes
+    return {name: value for name, value in os.environ.items() if name not in ("KEEP", "SINK")} | changes
 
 
-def run_demo() -> subprocess.CompletedProcess[str]:
+def run_demo(**changes: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "demo"],
         cwd=PROJECT,
-        env=demo_environment(),
+        env=demo_environment(**changes),
         capture_output=True,
         text=True,
         timeout=DEMO_SECONDS,
@@ -96,6 +96,25 @@ def test_demo_verifies_every_object_and_ends_with_the_table() -> None:
         assert seconds == table_row(demo.stdout, system)[1]
     assert "PROVED: all 1,000 events of 4 partitions" in demo.stdout
     assert "/stats" in demo.stdout
+
+
+def test_demo_with_sqs_verifies_every_message() -> None:
+    """`SINK=sqs`: every message is in the queue, byte for byte, shown beside the published figures for SQS."""
+    demo = run_demo(SINK="sqs")
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    assert "Messages in the queue: 1000 of 1000" in demo.stdout
+    assert "exit code 0, every message committed" in demo.stdout
+    messages, _, _, verified = table_row(demo.stdout, "Streams, first send to last")
+    assert (messages, verified) == ("1,000", "1,000")
+    for system, seconds in (("published, one after another", "34.14"), ("published, thread pool", "2.26")):
+        assert seconds == table_row(demo.stdout, system)[1]
+
+
+def test_demo_with_another_sink_says_what_there_is() -> None:
+    """A misspelt `SINK` is no S3 demonstration."""
+    demo = run_demo(SINK="sns")
+    assert demo.returncode == 1
+    assert "SINK=sns is not known: choose s3 or sqs." in demo.stdout
 
 
 def test_worker_that_ends_early_is_reported_with_the_end_of_its_log(tmp_path: Path) -> None:

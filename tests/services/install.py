@@ -1,7 +1,8 @@
 """Gets the programs that the tests run for real, into `.services/` (git-ignored): `python -m tests.services.install`.
 
-Kafka comes as jars through Maven, versitygw (the S3 server) and helm through `go install`. What is there already is
-left alone, so that calling this before every test run costs nothing. Standard library only.
+Kafka and ElasticMQ (the SQS server) come as jars through Maven, versitygw (the S3 server) and helm through
+`go install`. What is there already is left alone, so that calling this before every test run costs nothing. Standard
+library only.
 
 A missing toolchain is no error on a person's machine, where the tests that need it are skipped; with `CI` set it is.
 """
@@ -20,8 +21,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = ROOT / ".services"
 POM = Path(__file__).with_name("pom.xml")
+ELASTICMQ_POM = Path(__file__).with_name("pom-elasticmq.xml")
 
 KAFKA_JARS = SERVICES / "kafka-4.1.1"
+ELASTICMQ_JARS = SERVICES / "elasticmq-1.6.14"
 VERSITYGW = SERVICES / "versitygw-v1.8.0" / "versitygw"
 HELM = SERVICES / "helm-v3.22.0" / "helm"
 
@@ -67,8 +70,11 @@ def _run(command: Sequence[str], environment: dict[str, str] | None = None) -> N
         raise NotInstalledError(f"{' '.join(command)}\nfailed with exit code {finished.returncode}:\n{output}")
 
 
-def _install_kafka(partial: Path) -> None:
-    _run(["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={partial}"])
+def _copy_jars(pom: Path) -> Callable[[Path], None]:
+    def install(partial: Path) -> None:
+        _run(["mvn", "-q", "-B", "-f", str(pom), "dependency:copy-dependencies", f"-DoutputDirectory={partial}"])
+
+    return install
 
 
 def _go_install(module: str) -> Callable[[Path], None]:
@@ -78,7 +84,8 @@ def _go_install(module: str) -> Callable[[Path], None]:
     return install
 
 
-KAFKA = Part("Kafka", KAFKA_JARS, ("java", "mvn"), _install_kafka, "10 s")
+KAFKA = Part("Kafka", KAFKA_JARS, ("java", "mvn"), _copy_jars(POM), "10 s")
+SQS = Part("ElasticMQ (the SQS server)", ELASTICMQ_JARS, ("java", "mvn"), _copy_jars(ELASTICMQ_POM), "6 s")
 S3 = Part(
     "versitygw (the S3 server)",
     VERSITYGW,
@@ -87,7 +94,7 @@ S3 = Part(
     "75 s, once",
 )
 HELM_PROGRAM = Part("helm", HELM, ("go",), _go_install("helm.sh/helm/v3/cmd/helm@v3.22.0"), "2 minutes, once")
-PARTS = {"kafka": KAFKA, "s3": S3, "helm": HELM_PROGRAM}
+PARTS = {"kafka": KAFKA, "s3": S3, "sqs": SQS, "helm": HELM_PROGRAM}
 
 
 def install(part: Part) -> None:
@@ -95,7 +102,7 @@ def install(part: Part) -> None:
     missing = part.missing_tools()
     if missing:
         raise NotInstalledError(f"This machine has no {' and '.join(missing)}.")
-    directory = part.path if part is KAFKA else part.path.parent
+    directory = part.path if part in (KAFKA, SQS) else part.path.parent
     partial = directory.with_name(f"{directory.name}.partial-{os.getpid()}")
     partial.mkdir(parents=True)
     try:

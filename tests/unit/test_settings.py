@@ -19,6 +19,8 @@ REQUIRED = {
     "CONSUMER_GROUP": "orders-to-s3",
     "S3_BUCKET": "events",
 }
+QUEUE = "https://sqs.eu-central-1.amazonaws.com/111122223333/orders"
+SQS = {"SINK": "sqs", "SQS_QUEUE_URL": QUEUE}
 SASL = {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_MECHANISM": "PLAIN"}
 LOGIN = {**SASL, "KAFKA_SASL_USERNAME": "key", "KAFKA_SASL_PASSWORD": "hunter2"}
 FILES = ("kafka_ssl_ca_file", "kafka_ssl_cert_file", "kafka_ssl_key_file", "s3_ca_file", "kafka_client_properties")
@@ -62,6 +64,23 @@ def test_required_settings_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
         settings.object_key_template,
         settings.dead_letter_prefix,
     ) == ("{prefix}{topic}/{partition}/{offset}.json", "dead-letter/")
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"S3_BUCKET": "events"},
+        {"SQS_DEAD_LETTER_QUEUE_URL": f"{QUEUE}-rejected"},
+        {"ON_REJECT": "hold"},
+    ],
+    ids=lambda variables: next(iter(variables)),
+)
+def test_queue_needs_no_bucket_but_a_place_for_dead_letters(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    """A bucket, a second queue, or holding what can never be written: one of them."""
+    settings = load(monkeypatch, **SQS | {"S3_BUCKET": ""} | variables)
+    assert (settings.sink, settings.sqs_queue_url) == ("sqs", QUEUE)
 
 
 def test_every_missing_setting_is_reported_at_once() -> None:
@@ -131,6 +150,16 @@ def test_mistakes_of_every_kind_are_reported_together(monkeypatch: pytest.Monkey
         ({"S3_ROLE_EXTERNAL_ID": "x"}, "STREAMS_S3_ROLE_EXTERNAL_ID: needs STREAMS_S3_ROLE_ARN"),
         ({"S3_ENDPOINT_URL": "https://user:hunter2@s3"}, "STREAMS_S3_ENDPOINT_URL: may not hold a user name"),
         ({"S3_ENDPOINT_URL": "http://[::1"}, "STREAMS_S3_ENDPOINT_URL: is not an address"),
+        ({"SQS_QUEUE_URL": QUEUE}, "STREAMS_SQS_QUEUE_URL: is set, but events go to S3; set STREAMS_SINK=sqs"),
+        ({"SQS_QUEUE_URL": "orders"}, "STREAMS_SQS_QUEUE_URL: is not an address"),
+        ({"SQS_QUEUE_URL": "https://sqs/orders"}, "STREAMS_SQS_QUEUE_URL: is not the address of a queue"),
+        ({"SQS_QUEUE_URL": f"{QUEUE}!"}, "STREAMS_SQS_QUEUE_URL: is not the address of a queue"),
+        ({"SINK": "sqs"}, "STREAMS_SQS_QUEUE_URL: is not set. Address of the queue"),
+        (SQS | {"SQS_DEAD_LETTER_QUEUE_URL": QUEUE}, "STREAMS_SQS_DEAD_LETTER_QUEUE_URL: dead letters would mix"),
+        (SQS | {"S3_BUCKET": ""}, "STREAMS_ON_REJECT: dead letters have no place; set STREAMS_SQS_DEAD_LETTER_QUEUE"),
+        (SQS | {"SQS_ROLE_EXTERNAL_ID": "x"}, "STREAMS_SQS_ROLE_EXTERNAL_ID: needs STREAMS_SQS_ROLE_ARN"),
+        (SQS | {"SQS_BATCH_EVENTS": "11"}, "less than or equal to 10"),
+        (SQS | {"SQS_MAX_MESSAGE_BYTES": "2MiB"}, "less than or equal to 1048576"),
         ({"MAX_IN_FLIGHT": "10001"}, "less than or equal to 10000"),
         (
             {"MAX_IN_FLIGHT_BYTES": "64 apples"},

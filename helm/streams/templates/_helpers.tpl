@@ -63,7 +63,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- $settings := .Values.settings -}}
 {{- $credentials := .Values.credentials -}}
 {{- $mistakes := list -}}
-{{- range $name, $example := dict "TOPICS" "orders,payments" "CONSUMER_GROUP" "orders-to-s3" "S3_BUCKET" "my-events" -}}
+{{- $place := dict "S3_BUCKET" "my-events" -}}
+{{- if eq (lower (default "s3" $settings.SINK)) "sqs" -}}
+{{- $place = dict "SQS_QUEUE_URL" "https://sqs.eu-central-1.amazonaws.com/111122223333/my-events" -}}
+{{- end -}}
+{{- range $name, $example := merge (dict "TOPICS" "orders,payments" "CONSUMER_GROUP" "orders-to-s3") $place -}}
 {{- if not (get $settings $name) -}}
 {{- $mistakes = append $mistakes (printf "settings.%s is missing (for example %s)" $name $example) -}}
 {{- end -}}
