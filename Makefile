@@ -74,6 +74,10 @@ demo: $(VENV)/.demo ## 1,000 messages through the worker into an embedded S3, ch
 bench: services ## Measure against the published numbers and a hand-written consumer
 	$(BIN)/python -m bench $(ARGS)
 
+.PHONY: bench-rivals
+bench-rivals: services ## Measure beside Benthos, Kafka Connect, Quix and the published design (installs them)
+	$(BIN)/python -m bench.rivals $(ARGS)
+
 .PHONY: profile
 profile: services ## Where an event's time goes, stage by stage
 	$(BIN)/python -m bench.stages $(ARGS)

@@ -55,9 +55,9 @@ class Bucket:
         body = answer["Body"].read()
         if body != value:
             return f"{key} holds {body!r} instead of {value!r}"
-        names = {"kafka-topic": topic, "kafka-partition": str(position[0]), "kafka-offset": str(position[1])}
-        found = {name: answer["Metadata"].get(name) for name in names}
-        return None if found == names else f"{key} says that it is {found} instead of {names}"
+        place = f"{topic}/{position[0]}/{position[1]}"
+        found = answer["Metadata"].get("kafka-position")
+        return None if found == place else f"{key} says that it is {found} instead of {place}"
 
 
 def verify(bucket: Bucket, topic: str, published: Published, advance: Callable[[int], None]) -> int:

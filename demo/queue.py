@@ -49,7 +49,8 @@ class Queue:
         ).get("Messages"):
             for one in found:
                 attributes = {name: value["StringValue"] for name, value in one["MessageAttributes"].items()}
-                place = int(attributes["kafka-partition"]), int(attributes["kafka-offset"])
+                _, partition, offset = attributes["kafka-position"].split("/")
+                place = int(partition), int(offset)
                 yield place, one["Body"].encode()
             if take_out:
                 entries = [{"Id": str(at), "ReceiptHandle": one["ReceiptHandle"]} for at, one in enumerate(found)]

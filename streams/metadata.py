@@ -16,10 +16,14 @@ from urllib.parse import quote, quote_from_bytes, unquote, unquote_to_bytes
 import orjson
 
 from streams.envelope import ESCAPE, TIMESTAMP_TYPE_NAMES, TIMESTAMP_TYPES, event_document, read_event_document
-from streams.record import Headers, Record
+from streams.record import CREATE_TIME, Headers, Record
 
 SIDECAR_SUFFIX: Final = ".kafka.json"
 """What the sidecar's key adds to the key of its object."""
+
+POSITION: Final = "kafka-position"
+"""`topic/partition/offset`, which every object of ours carries: one name, for each is signed and sent."""
+UNKNOWN: Final = "none"
 
 METADATA_PREFIX: Final = "x-amz-meta-"
 MAX_METADATA_BYTES: Final = 2048
@@ -58,9 +62,15 @@ def object_metadata(record: Record) -> tuple[dict[str, str], bytes | None]:
 
     The second is `None` for nearly every event. Values are printable ASCII whatever bytes the event holds.
     """
-    metadata = _position(record)
-    if nulls := _nulls(record):
-        metadata["kafka-null"] = nulls
+    metadata = {POSITION: f"{_quoted_topic(record.topic)}/{record.partition}/{record.offset}"}
+    if record.timestamp_ms is not None:
+        metadata["kafka-timestamp-ms"] = str(record.timestamp_ms)
+    if record.timestamp_type != CREATE_TIME or record.timestamp_ms is None:
+        metadata["kafka-timestamp-type"] = TIMESTAMP_TYPE_NAMES[record.timestamp_type] or UNKNOWN
+    if record.value is None:
+        metadata["kafka-null"] = "value"
+    if record.key == b"":
+        metadata["kafka-empty"] = "key"
     if not record.key and not record.headers:
         return metadata, None
     return _with_key_and_headers(record, metadata)
@@ -72,42 +82,23 @@ def record_fields_from_metadata(metadata: Mapping[str, str], sidecar: bytes | No
     Raises `ValueError` when the metadata is not ours, or names a sidecar that was not given.
     """
     found = {name.lower(): value for name, value in metadata.items()}
-    nulls = found.get("kafka-null", "").split(",")
     try:
-        key, headers = _key_and_headers(found, nulls, sidecar)
+        topic, partition, offset = found[POSITION].split("/")
+        key, headers = _key_and_headers(found, sidecar)
         timestamp_ms = found.get("kafka-timestamp-ms")
+        type_name = found.get("kafka-timestamp-type", TIMESTAMP_TYPE_NAMES[CREATE_TIME])
         return RecordFields(
-            topic=unquote(found["kafka-topic"], errors="strict"),
-            partition=int(found["kafka-partition"]),
-            offset=int(found["kafka-offset"]),
+            topic=unquote(topic, errors="strict"),
+            partition=int(partition),
+            offset=int(offset),
             timestamp_ms=None if timestamp_ms is None else int(timestamp_ms),
-            timestamp_type=TIMESTAMP_TYPES[found.get("kafka-timestamp-type")],
+            timestamp_type=None if type_name == UNKNOWN else TIMESTAMP_TYPES[type_name],
             key=key,
             headers=headers,
-            value_is_null="value" in nulls,
+            value_is_null=found.get("kafka-null") == "value",
         )
     except KeyError as error:
         raise ValueError(f"not the metadata of an event: {error.args[0]!r} is missing or unknown") from error
-
-
-def _position(record: Record) -> dict[str, str]:
-    metadata = {
-        "kafka-topic": _quoted_topic(record.topic),
-        "kafka-partition": str(record.partition),
-        "kafka-offset": str(record.offset),
-    }
-    if record.timestamp_ms is not None:
-        metadata["kafka-timestamp-ms"] = str(record.timestamp_ms)
-    timestamp_type = TIMESTAMP_TYPE_NAMES[record.timestamp_type]
-    if timestamp_type is not None:
-        metadata["kafka-timestamp-type"] = timestamp_type
-    return metadata
-
-
-def _nulls(record: Record) -> str:
-    if record.key is None:
-        return "key" if record.value is not None else "key,value"
-    return "" if record.value is not None else "value"
 
 
 def _with_key_and_headers(record: Record, metadata: dict[str, str]) -> tuple[dict[str, str], bytes | None]:
@@ -142,13 +133,14 @@ def _read_header(text: str) -> tuple[str, bytes | None]:
     return unquote(name, errors=ESCAPE), unquote_to_bytes(value) if equals else None
 
 
-def _key_and_headers(found: Mapping[str, str], nulls: list[str], sidecar: bytes | None) -> tuple[bytes | None, Headers]:
+def _key_and_headers(found: Mapping[str, str], sidecar: bytes | None) -> tuple[bytes | None, Headers]:
     if "kafka-sidecar" in found:
         if sidecar is None:
             raise ValueError(f"key and headers are in the object's sidecar (its key + {found['kafka-sidecar']!r})")
         record = read_event_document(orjson.loads(sidecar), None)
         return record.key, record.headers
-    key = None if "key" in nulls else unquote_to_bytes(found.get("kafka-key", ""))
+    text = found.get("kafka-key")
+    key = unquote_to_bytes(text) if text is not None else b"" if found.get("kafka-empty") == "key" else None
     text = found.get("kafka-headers")
     return key, () if text is None else tuple(_read_header(header) for header in text.split("&"))
 

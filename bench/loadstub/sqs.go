@@ -162,12 +162,11 @@ func (m *sqsMessage) key() string {
 	if m.MessageDeduplicationID != "" {
 		return m.MessageDeduplicationID
 	}
-	topic, there := m.MessageAttributes["kafka-topic"]
+	position, there := m.MessageAttributes["kafka-position"]
 	if !there {
 		return m.MessageBody
 	}
-	partition, offset := m.MessageAttributes["kafka-partition"], m.MessageAttributes["kafka-offset"]
-	return topic.StringValue + "/" + partition.StringValue + "/" + offset.StringValue
+	return position.StringValue
 }
 
 // size is what counts against the limit: the body and its attributes' names, types and values.

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from streams.envelope import DeadLetter, decode_dead_letter, decode_envelope
 from streams.errors import DamagedObjectError
 from streams.layout import Layout
-from streams.metadata import record_fields_from_metadata
+from streams.metadata import POSITION, record_fields_from_metadata
 from streams.record import Record
 from streams.settings import Settings
 from streams.sinks.s3_reader import FetchedObject, ListedObject, S3Reader
@@ -72,7 +72,7 @@ class Archive:
             return None
         sidecar = await self._sidecar(found)
         try:
-            if "kafka-topic" in found.metadata:
+            if POSITION in found.metadata:
                 return record_fields_from_metadata(found.metadata, sidecar).to_record(found.body)
             return decode_envelope(found.body)
         except ValueError as error:

@@ -2,8 +2,8 @@
 
 An event is turned into a message by `message`, and a message into an entry of a request by `Message.entry`, the first
 time and each time it is tried again. Attributes are those of `streams.metadata`, the names of S3's object metadata;
-`kafka-body` says what the body is, where it is not simply the event's value as text. At most 10 of them, SQS's limit:
-seven or eight of Kafka's, `kafka-body` and `ExtendedPayloadSize`.
+`kafka-body` says what the body is, where it is not simply the value as text. At most nine, of SQS's ten: seven of
+Kafka's, `kafka-body` and `ExtendedPayloadSize`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import orjson
 
 from streams.envelope import decode_dead_letter, decode_envelope, encode_dead_letter, encode_envelope
 from streams.errors import RecordRejectedError
-from streams.metadata import object_metadata, record_fields_from_metadata
+from streams.metadata import POSITION, object_metadata, record_fields_from_metadata
 from streams.record import Record
 
 BODY_ATTRIBUTE: Final = "kafka-body"
@@ -44,7 +44,6 @@ MAX_IDENTIFIER_CHARACTERS: Final = 128
 
 # SQS API reference, SendMessage: #x9 #xA #xD #x20-#xD7FF #xE000-#xFFFD #x10000-#x10FFFF.
 _FORBIDDEN: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
-_POSITION: Final = ("kafka-topic", "kafka-partition", "kafka-offset")
 
 
 @dataclass(slots=True)
@@ -102,7 +101,7 @@ class MessageRules:
         """The message for an event whose body is an object: the value itself, or the envelope as `message` decides."""
         metadata, sidecar = object_metadata(record)
         if self.envelope or sidecar is not None:
-            metadata = {**{name: metadata[name] for name in _POSITION}, BODY_ATTRIBUTE: ENVELOPE}
+            metadata = {POSITION: metadata[POSITION], BODY_ATTRIBUTE: ENVELOPE}
         metadata[SIZE_ATTRIBUTE] = str(object_bytes)
         pointer = [POINTER_CLASS, {"s3BucketName": bucket, "s3Key": object_key}]
         return self._complete(record, orjson.dumps(pointer).decode(), metadata)
@@ -118,8 +117,7 @@ class MessageRules:
 
     def _document(self, record: Record, kind: str, document: bytes) -> Message:
         body, encoding = _body(document)
-        metadata = object_metadata(record)[0]
-        attributes = {name: metadata[name] for name in _POSITION}
+        attributes = {POSITION: object_metadata(record)[0][POSITION]}
         attributes[BODY_ATTRIBUTE] = kind if encoding is None else kind + IN_BASE64
         return self._complete(record, body, attributes)
 

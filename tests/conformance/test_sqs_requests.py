@@ -62,7 +62,7 @@ def taking(fault: Fault = lambda entry: None) -> Callable[[Recorded], Reply]:
 
 
 def offset_of(entry: dict[str, Any]) -> int:
-    return int(entry["MessageAttributes"]["kafka-offset"]["StringValue"])
+    return int(entry["MessageAttributes"]["kafka-position"]["StringValue"].rpartition("/")[2])
 
 
 async def test_ten_events_are_one_signed_request(start_any_sink: StartAnySink, http_server: HttpServer) -> None:

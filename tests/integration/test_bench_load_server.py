@@ -25,9 +25,8 @@ pytestmark = [
 
 LATENCY_MS = 34
 ATTRIBUTES = {
-    "kafka-topic": {"DataType": "String", "StringValue": "orders"},
-    "kafka-partition": {"DataType": "Number", "StringValue": "3"},
-    "kafka-offset": {"DataType": "Number", "StringValue": "42"},
+    "kafka-position": {"DataType": "String", "StringValue": "orders/3/42"},
+    "kafka-timestamp-ms": {"DataType": "Number", "StringValue": "42"},
     "key": {"DataType": "Binary", "BinaryValue": b"\x00\xff"},
 }
 

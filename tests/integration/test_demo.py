@@ -66,7 +66,7 @@ def object_writer(url: str, bucket: str) -> Callable[[Position, bytes], None]:
     )
 
     def put(position: Position, value: bytes) -> None:
-        place = {"kafka-topic": "topic", "kafka-partition": str(position[0]), "kafka-offset": str(position[1])}
+        place = {"kafka-position": f"topic/{position[0]}/{position[1]}"}
         client.put_object(Bucket=bucket, Key=object_key("topic", position), Body=value, Metadata=place)
 
     return put

@@ -335,7 +335,7 @@ def test_timestamps_are_kept_and_make_keys(
         metadata = archive.read(f"{hour}/{topic}/0/{offset:020d}.json").metadata
         assert (str(timestamp_ms), kinds[kind]) == (
             metadata["kafka-timestamp-ms"],
-            metadata["kafka-timestamp-type"],
+            metadata.get("kafka-timestamp-type", "create"),
         )
     assert len(expected) == len(archive.keys())
 

@@ -225,7 +225,7 @@ class TestArchive:
         """Each way in which S3 may differ from Kafka fails the comparison and is named."""
 
         def put(key: str, offset: int, body: bytes) -> None:
-            metadata = {"kafka-topic": "t", "kafka-partition": "0", "kafka-offset": str(offset), "kafka-null": "key"}
+            metadata = {"kafka-position": f"t/0/{offset}"}
             s3_server.client.put_object(Bucket=bucket, Key=key, Body=body, Metadata=metadata)
 
         content: Content = (None, b"x", ())

@@ -83,18 +83,18 @@ class Archive:
         """The event that a raw object and its metadata (or its sidecar) stand for."""
         metadata = stored.metadata
         try:
-            topic = unquote_to_bytes(metadata["kafka-topic"]).decode()
-            position = (topic, int(metadata["kafka-partition"]), int(metadata["kafka-offset"]))
+            topic, partition, offset = metadata["kafka-position"].split("/")
+            position = (unquote_to_bytes(topic).decode(), int(partition), int(offset))
         except KeyError as missing:
             raise AssertionError(f"object {stored.key} has no metadata {missing}, only {metadata}") from None
-        nulls = metadata.get("kafka-null", "").split(",")
-        value = None if "value" in nulls else stored.body
+        value = None if metadata.get("kafka-null") == "value" else stored.body
         if value is None:
             assert stored.body == b"", f"object {stored.key} is said to be null and has {len(stored.body)} bytes"
         if "kafka-sidecar" in metadata:
             key, headers = _sidecar(json.loads(self.read(stored.key + metadata["kafka-sidecar"]).body))
         else:
-            key = None if "key" in nulls else unquote_to_bytes(metadata.get("kafka-key", ""))
+            empty = b"" if metadata.get("kafka-empty") == "key" else None
+            key = unquote_to_bytes(metadata["kafka-key"]) if "kafka-key" in metadata else empty
             headers = _headers(metadata)
         return ArchivedEvent(stored.key, position, (key, value, headers))
 

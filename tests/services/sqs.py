@@ -46,8 +46,8 @@ class StoredMessage:
 
     @property
     def position(self) -> tuple[str, int, int]:
-        attributes = self.attributes
-        return attributes["kafka-topic"], int(attributes["kafka-partition"]), int(attributes["kafka-offset"])
+        topic, partition, offset = self.attributes["kafka-position"].split("/")
+        return topic, int(partition), int(offset)
 
 
 class SqsServer:

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streams.metadata import SIDECAR_SUFFIX, object_metadata, record_fields_from_metadata
-from streams.record import Headers, Record
+from streams.record import CREATE_TIME, LOG_APPEND_TIME, Headers, Record
 
 BYTES = st.none() | st.binary(max_size=60) | st.text(max_size=20).map(str.encode)
 HEADERS: st.SearchStrategy[Headers] = st.lists(st.tuples(st.text(max_size=8), BYTES), max_size=40).map(tuple)
@@ -63,11 +63,8 @@ def test_plain_event_says_where_it_came_from() -> None:
         event(key=b"order/7", headers=(("trace", b"a b"), ("trace", b"c"), ("flag", None), ("empty", b"")))
     ) == (
         {
-            "kafka-topic": "orders",
-            "kafka-partition": "3",
-            "kafka-offset": "42",
+            "kafka-position": "orders/3/42",
             "kafka-timestamp-ms": "1700000000123",
-            "kafka-timestamp-type": "create",
             "kafka-key": "order%2F7",
             "kafka-headers": "trace=a%20b&trace=c&flag&empty=",
         },
@@ -76,12 +73,38 @@ def test_plain_event_says_where_it_came_from() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "nulls"),
-    [(None, b"", "key"), (b"", None, "value"), (None, None, "key,value"), (b"", b"", None), (b"k", b"v", None)],
+    ("key", "value", "null", "empty"),
+    [
+        (None, b"", None, None),
+        (b"", None, "value", "key"),
+        (None, None, "value", None),
+        (b"", b"", None, "key"),
+        (b"k", b"v", None, None),
+    ],
 )
-def test_nulls_are_named(key: bytes | None, value: bytes | None, nulls: str | None) -> None:
-    """Null differs from empty, for keys and for values (tombstones)."""
-    assert nulls == object_metadata(event(key=key, value=value))[0].get("kafka-null")
+def test_nulls_and_empty_keys_are_told_apart(
+    key: bytes | None, value: bytes | None, null: str | None, empty: str | None
+) -> None:
+    """What is usual costs no header: no key, and a value."""
+    metadata, _ = object_metadata(event(key=key, value=value))
+    assert (null, empty) == (metadata.get("kafka-null"), metadata.get("kafka-empty"))
+
+
+def test_usual_event_needs_two_names() -> None:
+    """Each is a header that is signed and sent with every event."""
+    assert {"kafka-position", "kafka-timestamp-ms"} == set(object_metadata(event(key=None))[0])
+
+
+@pytest.mark.parametrize(
+    ("timestamp_ms", "timestamp_type", "name"),
+    [(5, CREATE_TIME, None), (5, LOG_APPEND_TIME, "append"), (5, None, "none"), (None, None, "none")],
+)
+def test_only_unusual_timestamps_name_their_type(
+    timestamp_ms: int | None, timestamp_type: int | None, name: str | None
+) -> None:
+    """The time of creation is what nearly every topic keeps (KIP-32)."""
+    record = Record("orders", 3, 42, timestamp_ms, timestamp_type, None, b"v")
+    assert name == object_metadata(record)[0].get("kafka-timestamp-type")
 
 
 def test_sidecar_begins_one_byte_past_2048() -> None:
@@ -119,12 +142,13 @@ def test_names_are_read_in_any_case() -> None:
     "metadata",
     [
         {},
-        {"kafka-topic": "t", "kafka-partition": "0"},
-        {"kafka-topic": "t", "kafka-partition": "0", "kafka-offset": "x"},
-        {"kafka-topic": "t", "kafka-partition": "0", "kafka-offset": "1", "kafka-timestamp-type": "other"},
+        {"kafka-timestamp-ms": "1"},
+        {"kafka-position": "t/0/x"},
+        {"kafka-position": "t/0"},
+        {"kafka-position": "t/0/1", "kafka-timestamp-type": "other"},
     ],
 )
 def test_foreign_metadata_is_refused(metadata: dict[str, str]) -> None:
     """An object that is not ours is not taken for an event."""
-    with pytest.raises(ValueError, match=r"not the metadata of an event|invalid literal"):
+    with pytest.raises(ValueError, match=r"not the metadata of an event|invalid literal|not enough values"):
         record_fields_from_metadata(metadata)
