@@ -85,7 +85,7 @@ def test_damaged_objects_are_named_and_restored(
     replace(4, kafka_key="other")
     replace(5, kafka_headers="h=w")
     replace(6, kafka_timestamp_ms="1")
-    replace(7, kafka_offset="8")
+    replace(7, kafka_position=f"{topic}/0/8")
     put(Bucket=bucket, Key=object_key(topic, 0, 8), Body=b"value")
     delete_objects(s3_server, bucket, [object_key(topic, 0, 500) + ".kafka.json"])
     replace(501, kafka_null=None)
