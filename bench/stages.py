@@ -131,7 +131,7 @@ def _document(rows: list[tuple[str, Cost]], load: Load, rounds: int) -> None:
     lines += [
         "",
         f"{load.events:,} events of {size}, {load.partitions} partitions, PUTs answered at once, median of {rounds} "
-        f"interleaved rounds. {this_machine()}.",
+        f"interleaved rounds. {this_machine().describe()}",
     ]
     text = _DOCUMENT.read_text()
     head, tail = text.split(_BEGIN)[0], text.split(_END)[1]
