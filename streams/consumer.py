@@ -420,11 +420,14 @@ class WatermarkConsumer(AIOKafkaConsumer):
         No record that was taken waits in `run` across an await: when flow is off, its queue may be gone.
         """
         for tp, position in batch.lost.items():
-            if TP(tp.topic, tp.partition) not in self.held:
-                self.watermarks[TP(tp.topic, tp.partition)].lost(position)
+            overtaken = self.watermarks.get(TP(tp.topic, tp.partition))
+            if overtaken is not None and tp not in self.held:
+                overtaken.lost(position)
         for tp, fetched in batch.records.items():
             partition = TP(tp.topic, tp.partition)
-            watermark = self.watermarks[partition]
+            watermark = self.watermarks.get(partition)
+            if watermark is None:
+                continue  # a spare worker's first partition, fetched before it was told: the seek is still to come
             run: list[Record] = []
             for entry in fetched:
                 if self._is_full:
@@ -656,7 +659,13 @@ class WatermarkConsumer(AIOKafkaConsumer):
             self._forget(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        """A rebalance ends with `perform_seek`; Faust leaves that out where nothing was assigned (a spare worker)."""
+        """A rebalance ends with `perform_seek`; Faust leaves that out where nothing was assigned (a spare worker).
+
+        Such a worker has nothing to be revoked, so Faust leaves flow on when it is given its first partitions: what is
+        fetched between their seek and their table would be taken without either.
+        """
+        if assigned:
+            self.stop_flow()
         await super().on_partitions_assigned(assigned, generation_id)
         if not assigned:
             self.rebalancing_since = None
