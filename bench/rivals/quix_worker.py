@@ -12,7 +12,7 @@ from typing import Any
 import boto3
 
 # Only in the environment that `install` makes for it.
-from quixstreams import Application, message_context  # type: ignore[import-not-found]
+from quixstreams import Application, message_context  # type: ignore[import-not-found] # in a venv of its own
 
 
 def main() -> None:

@@ -41,7 +41,7 @@ class Doctor(StreamsCommand):
     async def work(self, **_: Any) -> int:
         """Print each finding as it comes, and the verdict."""
         findings: list[Finding] = []
-        async with aclosing(examine(self.settings)) as found:  # type: ignore[type-var]
+        async with aclosing(examine(self.settings)) as found:
             async for finding in found:
                 findings.append(finding)
                 if not self.as_json:

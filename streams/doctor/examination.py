@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Final
 
@@ -26,7 +26,7 @@ SECTION_LIMIT_SECONDS: Final = 50.0
 Section = AsyncGenerator[Finding, None]
 
 
-async def examine(settings: Settings, limit_seconds: float = SECTION_LIMIT_SECONDS) -> AsyncIterator[Finding]:
+async def examine(settings: Settings, limit_seconds: float = SECTION_LIMIT_SECONDS) -> Section:
     """Every finding, in the order of the report, each as soon as it is its turn.
 
     Sections run side by side; one that takes longer than `limit_seconds` ends with a finding that says so.

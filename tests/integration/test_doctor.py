@@ -489,7 +489,7 @@ async def test_pasting_the_remedies_mends_it(diagnose: Diagnose, limited: Limite
     allowed: list[tuple[list[str], list[str]]] = [(["s3:PutObject"], [f"{limited.arn}/events/*"])]
     for finding in first.findings:
         if "{" in finding.remedy and finding.status in (Status.WRONG, Status.WARNING):
-            allowed += [(one["Action"], one["Resource"]) for one in statements(finding)]  # type: ignore[misc]
+            allowed += [(one["Action"], one["Resource"]) for one in statements(finding)]  # type: ignore[misc] # from JSON
     limited.server.allow(limited.bucket, allowed)
     second = await diagnose(limited.settings)
     assert [] == second.about(Status.WRONG, Status.WARNING), str(second)

@@ -224,7 +224,7 @@ def test_killed_workers_leave_no_hole(
     worker = start_worker(topic, settings, app=SMALL)
     for _ in range(4):
         before = ledger.commit(topic)[0]
-        wait_until(lambda before=before: ledger.commit(topic)[0] > before, 30, worker.log_tail)  # type: ignore[misc]
+        wait_until(lambda before=before: ledger.commit(topic)[0] > before, 30, worker.log_tail)  # type: ignore[misc] # bound
         time.sleep(random.uniform(0, 0.5))
         worker.kill()
         worker.start()

@@ -224,7 +224,7 @@ def test_killed_restore_goes_on_without_loss_or_double(
     for kill, at_least in (("kill", 1), ("terminate", 600), ("kill", 1200)):
         running = start_command(*command, "--rate", "400", topics="orders")
         wait_until(
-            lambda floor=at_least: sum(map(len, published(target, 2))) >= floor,  # type: ignore[misc]
+            lambda floor=at_least: sum(map(len, published(target, 2))) >= floor,  # type: ignore[misc] # binds the loop's value now
             60,
             "nothing was published",
         )

@@ -159,7 +159,7 @@ def test_put_refused_for_the_key_brings_the_keys_statement() -> None:
 )
 def test_put_that_fails_otherwise_is_wrong_and_not_blamed_on_rights(error: Exception) -> None:
     """The error's own remedy, or the network."""
-    finding = put_finding("events", CANARY_KEY, error, "{statement}", "{key}")  # type: ignore[arg-type]
+    finding = put_finding("events", CANARY_KEY, error, "{statement}", "{key}")  # type: ignore[arg-type] # stand-ins
     assert Status.WRONG == finding.status
     assert "statement" not in finding.remedy
 

@@ -36,7 +36,7 @@ def problems(topic: TargetTopic, plans: list[PartitionPlan], **accepted: bool) -
 
 
 async def plan_of(reader: MemoryReader, **fields: object) -> PartitionPlan:
-    (plan,) = await plan_restore(reader.archive, Selection("orders", (0,), **fields))  # type: ignore[arg-type]
+    (plan,) = await plan_restore(reader.archive, Selection("orders", (0,), **fields))  # type: ignore[arg-type] # a test's own
     return plan
 
 
