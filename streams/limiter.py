@@ -5,7 +5,10 @@ Pure arithmetic on a clock that is handed in; `delivery` asks it before each wri
 
 from __future__ import annotations
 
-from math import inf
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
 
 START_LIMIT = 512
 """Enough for 3,500 PUT/s at 146 ms from the first second (Little's law); the rest is grown into when it is used."""
@@ -13,26 +16,172 @@ ADDITIVE_SHARE = 0.01
 """Growth per window after the first congestion, as a share of the maximum."""
 CONGESTED_FACTOR = 0.5
 """What remains of the limit after a window in which every write was throttled or timed out."""
-SLOW_FACTOR = 0.9
-SLOW_RATIO = 1.5
-SLOW_MARGIN_SECONDS = 0.025
-"""A window is slow when its mean latency passes one and a half times the baseline and 25 ms more: what queues, here or
-there, gains nothing from more company. Noise stays below that in a window of many writes."""
-BASELINE_DRIFT = 1.001
-"""The baseline, a minimum, rises by a thousandth a window (it doubles in three minutes at most), so that a lasting
-change of the service becomes normal."""
-MIN_WINDOW_SECONDS = 0.25
+IN_USE = 0.8
+"""A limit is in use while this share of it is in flight; otherwise the limit is not what bounds the rate."""
+MIN_WINDOW_SECONDS = 0.1
+WINDOW_LATENCIES = 2
+"""A window lasts for two round trips, so that writes that move in waves do not look like a change of the rate."""
 MIN_SAMPLES = 20
+
+MIN_CEILING = 32
+"""No trial goes below: fewer writes in flight cost no less each (docs/performance.md), and a few that hang would be a
+large share of them."""
+MEASURED_WINDOWS = 3
+COARSE_FACTOR, FINE_FACTOR = 2.0, 4 / 3
+KEEP_LOWER = 0.97
+"""A lower ceiling is kept while it earns this share of the rate before."""
+KEEP_HIGHER = 1.08
+"""A higher one is kept where it earns so much more; a rate bound by the limit alone grows by the whole factor."""
+CLEARLY_WORSE = 0.85
+CHANGED = 1.5
+"""A rate that moved by this factor since the last trial means that the service, or the work, is another one."""
+MAX_PAUSE_WINDOWS = 256
+
+
+class Direction(Enum):
+    """Where a trial moves the ceiling."""
+
+    DOWN = "down"
+    UP = "up"
+
+    @property
+    def other(self) -> Direction:
+        return Direction.UP if self is Direction.DOWN else Direction.DOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What one window saw."""
+
+    rate: float
+    """Durable writes per second."""
+    in_use: bool
+
+
+class CeilingTrials:
+    """Finds by trial how many writes in flight are worth having.
+
+    More writes than the sink or the machine can work on at once only queue, and cost memory and CPU time for it (an
+    event cost 189 µs with 1,000 in flight and 153 µs with 32 where the CPU was the bound). No latency says where that
+    point is, for S3's spread by itself. So the ceiling is moved for a few windows, and stays where it was moved to if
+    the rate of durable writes agrees. Steps are coarse until one is refused; refused trials become rare.
+    """
+
+    __slots__ = (
+        "_before",
+        "_direction",
+        "_factor",
+        "_old_rate",
+        "_pause_windows",
+        "_rates",
+        "_settled",
+        "_wait_windows",
+        "ceiling",
+        "maximum",
+    )
+
+    def __init__(self, maximum: int) -> None:
+        self.maximum = maximum
+        self.ceiling = maximum
+        self._direction = Direction.DOWN
+        self._factor = COARSE_FACTOR
+        self._before: int | None = None
+        """The ceiling before the trial that goes on."""
+        self._old_rate = 0.0
+        self._rates: deque[float] = deque(maxlen=MEASURED_WINDOWS)
+        self._settled = False
+        self._pause_windows = self._wait_windows = 0
+
+    def change_maximum(self, maximum: int) -> None:
+        """Begin again below another maximum."""
+        self.maximum = self.ceiling = maximum
+        self._end_trial()
+        self._look_again(Direction.DOWN)
+
+    def observe(self, window: Window) -> None:
+        """Take a window with the limit at the ceiling; may begin, judge or end a trial."""
+        if not window.in_use:
+            self.interrupt()
+            return
+        if not self._settled:  # writes of the time before the ceiling moved are among these
+            self._settled = True
+            return
+        self._rates.append(window.rate)
+        if self._before is not None:
+            self._judge(window.rate, self._before)
+        elif len(self._rates) == MEASURED_WINDOWS:
+            self._consider(_mean(self._rates))
+
+    def interrupt(self) -> None:
+        """Something else bounds the rate now (congestion, or no work): a trial would measure that."""
+        if self._before is not None:
+            self.ceiling = self._before
+            self._end_trial()
+
+    def _consider(self, rate: float) -> None:
+        if self._old_rate and not self._old_rate / CHANGED < rate < self._old_rate * CHANGED:
+            self._look_again(Direction.UP if rate < self._old_rate else Direction.DOWN)
+        self._wait_windows -= 1
+        if self._wait_windows > 0:
+            return
+        moved = self._moved()
+        if moved == self.ceiling:
+            self._refused()
+            moved = self._moved()
+        self._old_rate = rate
+        if moved != self.ceiling:
+            self._before, self.ceiling = self.ceiling, moved
+            self._restart_measuring()
+
+    def _moved(self) -> int:
+        if self._direction is Direction.UP:
+            return min(self.maximum, max(self.ceiling + 1, int(self.ceiling * self._factor)))
+        return max(min(MIN_CEILING, self.ceiling), int(self.ceiling / self._factor))
+
+    def _judge(self, last_rate: float, before: int) -> None:
+        needed = self._old_rate * (KEEP_LOWER if self._direction is Direction.DOWN else KEEP_HIGHER)
+        if last_rate < self._old_rate * CLEARLY_WORSE:
+            refused = True
+        elif len(self._rates) < MEASURED_WINDOWS:
+            return
+        else:
+            refused = _mean(self._rates) < needed
+        if refused:
+            self.ceiling = before
+            self._refused()
+        else:
+            self._old_rate = _mean(self._rates)
+            self._pause_windows = 0
+        self._end_trial()
+
+    def _refused(self) -> None:
+        """Try the other way next time, in finer steps, and not so soon."""
+        self._direction = self._direction.other
+        self._factor = FINE_FACTOR
+        self._pause_windows = min(MAX_PAUSE_WINDOWS, max(MEASURED_WINDOWS, self._pause_windows * 2))
+        self._wait_windows = self._pause_windows
+
+    def _look_again(self, direction: Direction) -> None:
+        self._direction = direction
+        self._factor = COARSE_FACTOR
+        self._pause_windows = self._wait_windows = 0
+
+    def _end_trial(self) -> None:
+        self._before = None
+        self._restart_measuring()
+
+    def _restart_measuring(self) -> None:
+        self._rates.clear()
+        self._settled = False
 
 
 class AdaptiveLimit:
-    """Additive increase, multiplicative decrease, decided once a window.
+    """Additive increase, multiplicative decrease, decided once a window, below a ceiling that trials move.
 
-    Until the first congestion each success adds one (slow start: doubling per round trip); later a window adds one
-    percent of the maximum. A window with throttled or timed out writes cuts the limit in proportion to their share, as
-    DCTCP does (RFC 8257): all of them halve it, one in fifty takes one percent, so that a few lost requests do not
-    stop a healthy flow. A slow window takes a tenth. The limit only grows while it is in use, so an idle hour does not
-    end in a burst.
+    Until the first congestion or trial each success adds one (slow start: doubling per round trip); later a window
+    adds one percent of the maximum. A window with throttled or timed out writes cuts the limit in proportion to their
+    share, as DCTCP does (RFC 8257): all of them halve it, one in fifty takes one percent, so that a few lost requests
+    do not stop a healthy flow. The limit only grows while it is in use, so an idle hour does not end in a burst.
     """
 
     __slots__ = (
@@ -40,25 +189,35 @@ class AdaptiveLimit:
         "_latency_seconds",
         "_slow_start",
         "_succeeded",
+        "_trials",
         "_window_ends_at",
-        "baseline_seconds",
+        "_window_started",
         "limit",
-        "maximum",
     )
 
     def __init__(self, maximum: int) -> None:
-        self.maximum = maximum
         self.limit = min(maximum, START_LIMIT)
-        self.baseline_seconds = inf
+        self._trials = CeilingTrials(maximum)
         self._slow_start = True
-        self._window_ends_at = 0.0
+        self._window_started = self._window_ends_at = 0.0
         self._latency_seconds = 0.0
         self._succeeded = 0
         self._congested = 0
 
+    @property
+    def maximum(self) -> int:
+        """`STREAMS_MAX_IN_FLIGHT`, or what it was changed to."""
+        return self._trials.maximum
+
+    def change_maximum(self, maximum: int) -> None:
+        """Bound the limit by another maximum (at least 1) from now on; a higher one is grown into when it is used."""
+        self._trials.change_maximum(maximum)
+        self._slow_start = self.limit < maximum
+        self.limit = min(self.limit, maximum)
+
     def succeeded(self, latency_seconds: float, in_flight: int, now: float) -> None:
         """Count a durable write; `in_flight` includes it."""
-        if self._slow_start and self.limit < self.maximum and in_flight >= self.limit - 1:
+        if self._slow_start and self.limit < self._trials.maximum and in_flight >= self.limit - 1:
             self.limit += 1
         self._latency_seconds += latency_seconds
         self._succeeded += 1
@@ -73,21 +232,37 @@ class AdaptiveLimit:
             self._close_window(in_flight, now)
 
     def _close_window(self, in_flight: int, now: float) -> None:
-        latency = self._latency_seconds / self._succeeded if self._succeeded else 0.0
-        in_use = in_flight >= self.limit * 0.8
+        in_use = in_flight >= self.limit * IN_USE
         if self._congested:
             share = self._congested / (self._congested + self._succeeded)
-            self._shrink(1 - share * (1 - CONGESTED_FACTOR))
-        elif in_use and latency > self.baseline_seconds * SLOW_RATIO + SLOW_MARGIN_SECONDS:
+            self.limit = max(1, int(self.limit * (1 - share * (1 - CONGESTED_FACTOR))))
+            self._trials.interrupt()
+        if not self._slow_start and in_use and self._succeeded > self._congested:
+            self.limit += max(1, int(self._trials.maximum * ADDITIVE_SHARE))
+        if self._is_at_ceiling and not self._congested:
+            self._try_ceiling(Window(self._succeeded / max(now - self._window_started, 1e-9), in_use))
+        self.limit = min(self.limit, self._trials.ceiling)
+        self._begin_window(now)
+
+    @property
+    def _is_at_ceiling(self) -> bool:
+        return self.limit >= self._trials.ceiling
+
+    def _try_ceiling(self, window: Window) -> None:
+        before = self._trials.ceiling
+        self._trials.observe(window)
+        if self._trials.ceiling != before:
             self._slow_start = False
-            self._shrink(SLOW_FACTOR)
-        if in_use and not self._slow_start and self._succeeded > self._congested:
-            self.limit = min(self.maximum, self.limit + max(1, int(self.maximum * ADDITIVE_SHARE)))
-        if self._succeeded:
-            self.baseline_seconds = min(latency, self.baseline_seconds * BASELINE_DRIFT)
-        self._window_ends_at = now + max(MIN_WINDOW_SECONDS, latency)
+            self.limit = self._trials.ceiling
+
+    def _begin_window(self, now: float) -> None:
+        latency = self._latency_seconds / self._succeeded if self._succeeded else 0.0
+        self._window_started = now
+        self._window_ends_at = now + max(MIN_WINDOW_SECONDS, latency * WINDOW_LATENCIES)
         self._latency_seconds = 0.0
         self._succeeded = self._congested = 0
 
-    def _shrink(self, factor: float) -> None:
-        self.limit = max(1, int(self.limit * factor))
+
+def _mean(rates: Iterable[float]) -> float:
+    found = list(rates)
+    return sum(found) / len(found)

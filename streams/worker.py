@@ -43,6 +43,9 @@ class StreamsWorker(faust.Worker):
         logging.config.dictConfig(self.logging_config or {})
         self.spinner = None
 
+    def _on_shutdown_immediately(self) -> None:
+        """Stopped while it started: Faust would end its spinner's line, an empty one among the JSON lines."""
+
     def _on_sigterm(self) -> None:
         self._on_stop_signal(signal.SIGTERM, super()._on_sigterm)
 

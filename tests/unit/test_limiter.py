@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import dataclass
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.limiter import START_LIMIT, AdaptiveLimit
-
-
-def run_window(limit: AdaptiveLimit, start: float, latency: float, writes: int = 400) -> float:
-    """A second of successful writes at full use."""
-    for index in range(writes):
-        limit.succeeded(latency, limit.limit, start + index / writes)
-    return start + 1.0
+from streams.limiter import MIN_CEILING, START_LIMIT, AdaptiveLimit, CeilingTrials, Window
 
 
 def test_starts_below_a_large_maximum_and_grows_into_it() -> None:
     """Each success adds one until the first congestion: the maximum is reached in about one round trip."""
     limit = AdaptiveLimit(1000)
     assert START_LIMIT == limit.limit
-    run_window(limit, 0.0, 0.073, writes=600)
+    for index in range(600):
+        limit.succeeded(0.073, limit.limit, index / 6000)
     assert limit.limit == 1000
 
 
@@ -44,18 +42,6 @@ def test_throttling_halves_once_a_window() -> None:
     assert limit.limit == 200
 
 
-def test_few_lost_requests_do_not_stop_a_healthy_flow() -> None:
-    """One time-out in a hundred writes is answered in proportion: the limit settles near the maximum."""
-    limit, now = AdaptiveLimit(400), 0.0
-    for number in range(20_000):
-        now += 0.0025
-        if number % 100:
-            limit.succeeded(0.05, limit.limit, now)
-        else:
-            limit.congested(limit.limit, now)
-    assert limit.limit > 350
-
-
 def test_sustained_throttling_ends_at_one_write() -> None:
     """While every answer is 503 the limit goes down to the floor, and never below it."""
     limit = AdaptiveLimit(1000)
@@ -64,36 +50,153 @@ def test_sustained_throttling_ends_at_one_write() -> None:
     assert limit.limit == 1
 
 
+@dataclass
+class Service:
+    """A sink that answers after `latency_seconds`, and so many writes a second at the most; the rest queues."""
+
+    latency_seconds: float
+    writes_per_second: float
+    cost_of_company: float = 0.0
+    """How much of its rate it loses for a thousand writes in flight (contention)."""
+    failed_share: float = 0.0
+    """How many of the requests time out or are throttled."""
+
+    def rate(self, in_flight: int) -> float:
+        bound = self.writes_per_second / (1 + self.cost_of_company * in_flight / 1000)
+        return min(in_flight / self.latency_seconds, bound)
+
+
+class Load:
+    """A worker that always has more to write than the limit allows, on a clock of its own."""
+
+    STEP_SECONDS = 0.02
+    NOISE = 0.05
+    """Spread of the rate from step to step; single latencies spread by a third, as S3's do."""
+
+    def __init__(self, limit: AdaptiveLimit) -> None:
+        self.limit = limit
+        self.now = 0.0
+        self._random = random.Random(7)
+
+    def run(self, service: Service, seconds: float) -> float:
+        """Writes a second that came to be durable."""
+        written = 0
+        end = self.now + seconds
+        while self.now < end:
+            in_flight = self.limit.limit
+            rate = service.rate(in_flight)
+            count = round(rate * self.STEP_SECONDS * self._random.gauss(1, self.NOISE))
+            for index in range(count):
+                moment = self.now + self.STEP_SECONDS * index / count
+                if self._random.random() < service.failed_share:
+                    self.limit.congested(self.limit.limit, moment)
+                    continue
+                written += 1
+                latency = in_flight / rate * self._random.lognormvariate(0, 0.3)
+                self.limit.succeeded(latency, self.limit.limit, moment)
+            self.now += self.STEP_SECONDS
+        return written / seconds
+
+
+@pytest.mark.parametrize("failed_share", [0.001, 0.01])
+def test_few_lost_requests_do_not_stop_a_healthy_flow(failed_share: float) -> None:
+    """Some time-outs among many successes are answered in proportion: the limit settles near the maximum."""
+    load = Load(AdaptiveLimit(400))
+    service = Service(latency_seconds=0.073, writes_per_second=1e6, failed_share=failed_share)
+    load.run(service, 20)
+    assert load.run(service, 40) > 0.85 * service.rate(400)
+
+
 def test_recovers_after_throttling() -> None:
     """Additive increase brings the limit back while all goes well."""
-    limit = AdaptiveLimit(400)
+    load = Load(AdaptiveLimit(400))
     for _ in range(100):
-        limit.congested(400, 0.0)
-    assert limit.limit < 400
-    now = 1.0
-    for _ in range(120):
-        now = run_window(limit, now, 0.05)
-    assert limit.limit == 400
+        load.limit.congested(400, 0.0)
+    assert load.limit.limit < 400
+    load.run(Service(latency_seconds=0.05, writes_per_second=1e6), 30)
+    assert load.limit.limit == 400
 
 
-def test_rising_latency_shrinks_the_limit() -> None:
-    """A window whose mean passes twice the baseline plus the margin takes a tenth."""
-    limit = AdaptiveLimit(400)
-    now = run_window(limit, 0.0, 0.05)
-    run_window(limit, now, 0.5)
-    assert limit.limit < 400
+def test_queueing_shrinks_the_limit_to_what_earns_its_place() -> None:
+    """Where the sink or the machine is the bound, the limit goes down to what keeps the rate, and stays there."""
+    load = Load(AdaptiveLimit(1000))
+    busy = Service(latency_seconds=0.0005, writes_per_second=7000, cost_of_company=0.25)
+    load.run(busy, 8)
+    assert load.limit.limit < 100
+    assert load.run(busy, 20) > 0.97 * busy.rate(MIN_CEILING)
+    assert load.limit.limit < 100
 
 
-def test_lasting_change_of_latency_becomes_the_new_baseline() -> None:
-    """A service that is slower for good does not pin the limit to the floor."""
-    limit = AdaptiveLimit(400)
-    now = run_window(limit, 0.0, 0.05)
-    for _ in range(3_000):
-        now = run_window(limit, now, 0.5, writes=60)
-    assert limit.limit > 200
+@pytest.mark.parametrize("latency_seconds", [0.02, 0.073, 0.2, 1.0])
+def test_latency_alone_never_shrinks_the_limit(latency_seconds: float) -> None:
+    """Where every write in flight earns its share, trials cost next to nothing and the limit is the maximum again."""
+    load = Load(AdaptiveLimit(1000))
+    far = Service(latency_seconds, writes_per_second=1e6)
+    load.run(far, 30)
+    assert load.run(far, 60) > 0.98 * far.rate(1000)
+    assert load.limit.limit >= 750
 
 
-@given(st.lists(st.tuples(st.booleans(), st.floats(0.001, 5), st.floats(0, 1)), max_size=300))
+def test_limit_finds_what_a_bounded_service_needs() -> None:
+    """7,000 a second at 73 ms need 511 in flight (Little's law): neither half of that nor all that is allowed."""
+    load = Load(AdaptiveLimit(2000))
+    service = Service(latency_seconds=0.073, writes_per_second=7000)
+    load.run(service, 20)
+    assert load.run(service, 60) > 0.97 * 7000
+    assert 400 < load.limit.limit < 900
+
+
+def test_rising_latency_brings_the_limit_back_within_seconds() -> None:
+    """A limit that was low because it could be is no brake when the service becomes slow."""
+    load = Load(AdaptiveLimit(1000))
+    load.run(Service(0.0005, 7000, cost_of_company=0.25), 20)
+    slow = Service(0.073, 7000, cost_of_company=0.25)
+    load.run(slow, 5)
+    assert load.run(slow, 10) > 0.9 * slow.rate(512)
+
+
+def test_noise_does_not_carry_the_limit_away() -> None:
+    """With a rate that jumps by a fifth from step to step, a minute of trials loses less than a twentieth."""
+    load = Load(AdaptiveLimit(1000))
+    load.NOISE = 0.2
+    service = Service(latency_seconds=0.073, writes_per_second=9000)
+    load.run(service, 10)
+    assert load.run(service, 60) > 0.95 * 9000
+
+
+def test_trials_wait_while_the_limit_is_not_in_use() -> None:
+    """A worker without a backlog learns nothing from its rate, so its limit stays."""
+    limit = AdaptiveLimit(1000)
+    for index in range(20_000):
+        limit.succeeded(0.02, 10, index / 500)
+    assert START_LIMIT == limit.limit
+
+
+def test_work_that_runs_out_during_a_trial_ends_it_without_a_verdict() -> None:
+    """A rate that falls because there is less to do says nothing about the ceiling under trial."""
+    trials = CeilingTrials(1000)
+    for _ in range(4):
+        trials.observe(Window(5000.0, in_use=True))
+    assert trials.ceiling == 500
+    trials.observe(Window(100.0, in_use=False))
+    assert trials.ceiling == 1000
+
+
+def test_another_maximum_bounds_the_limit_at_once() -> None:
+    """An operator's lower maximum holds from the next write on; a higher one is grown into."""
+    load = Load(AdaptiveLimit(1000))
+    far = Service(latency_seconds=0.5, writes_per_second=1e6)
+    load.run(far, 5)
+    load.limit.change_maximum(100)
+    assert load.limit.limit == 100
+    load.run(far, 20)
+    assert load.limit.limit <= 100
+    load.limit.change_maximum(400)
+    load.run(far, 40)
+    assert load.limit.limit == 400
+
+
+@given(st.lists(st.tuples(st.booleans(), st.floats(0.001, 5), st.floats(0, 1)), max_size=1000))
 def test_limit_stays_within_its_bounds(outcomes: list[tuple[bool, float, float]]) -> None:
     """Whatever happens, at least one write may go and never more than the maximum."""
     limit, now = AdaptiveLimit(50), 0.0
