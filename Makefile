@@ -14,7 +14,7 @@ ARGS ?=
 JOBS ?= 2
 
 # Paths that the checkers read; those that are not there yet are left out.
-CODE := $(wildcard streams tests bench demo)
+CODE := $(wildcard streams tests bench demo deploy requirements)
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # The project itself: its dependencies are installed already, and setuptools is one of them.
@@ -82,13 +82,28 @@ bench-rivals: services ## Measure beside Benthos, Kafka Connect, Quix and the pu
 profile: services ## Where an event's time goes, stage by stage
 	$(BIN)/python -m bench.stages $(ARGS)
 
+.PHONY: scale
+scale: services ## Scale out and in on real workers, with the autoscaler in the loop, and on paper (8 minutes a part)
+	$(BIN)/python -m bench.scale $(ARGS)
+
+.PHONY: soak
+soak: services ## An hour with a fault every two minutes, ending with verify (ARGS="--minutes 4 --first 15 --every 17")
+	$(BIN)/python -m bench.soak $(ARGS)
+
 .PHONY: docs
-docs: venv ## Write docs/configuration.md from the settings
+docs: venv ## Write docs/configuration.md from the settings and docs/metrics.md from the collector
 	$(BIN)/python -m streams.configuration_docs
+	$(BIN)/python -m streams.metrics_docs
+	$(BIN)/python -m tests.helm.generate
+
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 .PHONY: image
 image: ## Build the container image (ENGINE=podman for another engine)
-	$(or $(ENGINE),docker) build --tag streams:0.1.0 .
+	$(or $(ENGINE),docker) build --tag streams:$(VERSION) \
+		--build-arg VERSION=$(VERSION) --build-arg CREATED=$$(date -u +%Y-%m-%dT%H:%M:%SZ) \
+		--build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) \
+		--build-arg SOURCE=$$(git config --get remote.origin.url 2>/dev/null | sed 's#//[^/@]*@#//#' | grep . || echo unknown) .
 
 # Flags that keep addresses and paths of the machine that ran it out of the files.
 COMPILE := $(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-header \
@@ -102,3 +117,18 @@ requirements: venv ## Pin requirements/*.txt again after a change in pyproject.t
 	$(COMPILE) --constraint=requirements/dev.txt --output-file=requirements/run.txt
 	@{ echo '# What building the project itself needs; of requirements/dev.txt, for the image (`make requirements` writes it).'; \
 		awk '/^setuptools==/ {on = 1} /^    #/ {on = 0} on' requirements/dev.txt; } > requirements/build.txt
+
+# From the pinned file alone: nothing of this machine's registries or paths can get into it.
+SBOM := build/sbom.cdx.json
+
+.PHONY: sbom
+sbom: venv ## Write the bill of materials of what the worker runs with (CycloneDX) to build/sbom.cdx.json
+	@mkdir -p $(dir $(SBOM))
+	env -u PIP_INDEX_URL -u PIP_EXTRA_INDEX_URL PYTHONWARNINGS=ignore $(BIN)/cyclonedx-py requirements \
+		--pyproject pyproject.toml --mc-type application --output-reproducible \
+		--output-file $(SBOM) requirements/run.txt
+	@echo $(SBOM)
+
+.PHONY: audit
+audit: venv ## Look the pinned packages up in PyPI's vulnerability data (needs that service; says so where it is missing)
+	$(BIN)/python requirements/audit.py $(ARGS)

@@ -13,6 +13,7 @@ from types import FrameType
 from demo import check, queue
 from demo.benchmark import MESSAGE_COUNT, PUBLISHED, PUBLISHED_PUT_SECONDS, Measurement, message
 from demo.broker import EmbeddedBroker, Published
+from demo.cost import describe_cost
 from demo.errors import DemoError
 from demo.object_store import EmbeddedObjectStore, PutClock
 from demo.report import Report
@@ -76,36 +77,36 @@ def _demonstrate(report: Report, folder: Path, *, keep: bool) -> None:
         report.step(f"Published {len(published):,} messages to the topic `{TOPIC}`")
         with Worker(_settings(broker.address, store.url, folder), folder / "worker.log") as worker:
             try:
-                result = _archive(report, worker, bucket, store.clock, published)
+                result, cost = _archive(report, worker, bucket, store.clock, published)
                 if keep:
                     _wait_for_commit(broker, published)
-                    _show(report, result)
+                    _show(report, result, cost)
                     _prove(report, _settings(broker.address, store.url, folder))
                     _keep(report, worker, f"{store.url}/{BUCKET}")
                 _stop(report, worker, broker, published)
             except DemoError as error:
                 raise DemoError(f"{error}\n\nThe end of the worker's log:\n{worker.log_tail()}") from error
         if not keep:
-            _show(report, result)
+            _show(report, result, cost)
             _prove(report, _settings(broker.address, store.url, folder))
             report.step(f"\nThe stats page was {worker.stats_url}; `make demo KEEP=1` leaves everything running.")
 
 
 def _archive(
     report: Report, worker: Worker, bucket: check.Bucket, clock: PutClock, published: Published
-) -> list[Measurement]:
-    """Waits until the worker has written everything, checks it, and returns our rows of the table."""
+) -> tuple[list[Measurement], str]:
+    """Waits until the worker has written everything, checks it, and returns our rows of the table and the cost."""
     started_seconds = time.monotonic()
     report.step("Started the worker: faust -A streams worker")
     _wait_for_objects(report, worker, clock)
     whole_seconds = clock.last_answer_seconds - started_seconds
     with report.progress("Objects verified", MESSAGE_COUNT) as advance:
         verified = check.verify(bucket, TOPIC, published, advance)
-    worker.stats()
-    return [
+    rows = [
         Measurement("Streams, first PUT to last", MESSAGE_COUNT, clock.elapsed_seconds, verified),
         Measurement("Streams, from its start", MESSAGE_COUNT, whole_seconds, verified),
     ]
+    return rows, describe_cost(rows[0], worker.stats())
 
 
 def _stop(report: Report, worker: Worker, broker: EmbeddedBroker, published: Published) -> None:
@@ -114,8 +115,8 @@ def _stop(report: Report, worker: Worker, broker: EmbeddedBroker, published: Pub
     report.step("The worker stopped on SIGTERM with exit code 0, every message committed.")
 
 
-def _show(report: Report, result: list[Measurement]) -> None:
-    report.table([*result, *PUBLISHED])
+def _show(report: Report, result: list[Measurement], cost: str) -> None:
+    report.table([*result, *PUBLISHED], cost)
     report.step(
         "The published figures are of S3 itself. The S3 here waits as long over each PUT,\n"
         "but is a Python server on the cores that the worker runs on, and bounds these\n"

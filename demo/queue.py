@@ -17,6 +17,7 @@ from botocore.config import Config
 from demo import check
 from demo.benchmark import MESSAGE_COUNT, PUBLISHED_SEND_SECONDS, PUBLISHED_SQS, Measurement, message
 from demo.broker import EmbeddedBroker, Position, Published
+from demo.cost import describe_cost
 from demo.errors import DemoError
 from demo.object_store import EmbeddedQueueService
 from demo.report import Report
@@ -99,12 +100,11 @@ def _work(
     whole_seconds = service.clock.last_answer_seconds - started_seconds
     with report.progress("Messages verified", MESSAGE_COUNT) as advance:
         verified = verify(queue, published, advance, take_out=not keep)
-    worker.stats()
     rows = (
         Measurement("Streams, first send to last", MESSAGE_COUNT, service.clock.elapsed_seconds, verified),
         Measurement("Streams, from its start", MESSAGE_COUNT, whole_seconds, verified),
     )
-    report.table([*rows, *PUBLISHED_SQS])
+    report.table([*rows, *PUBLISHED_SQS], describe_cost(rows[0], worker.stats()))
     report.step(
         "Every message was in the queue, byte for byte. (`verify` is for S3; a queue is read, as here.)\n"
         "The SQS here is a Python server on the cores that the worker runs on, and bounds these seconds."

@@ -52,9 +52,9 @@ class Report:
 
         return advance
 
-    def table(self, measurements: Sequence[Measurement]) -> None:
-        """The result beside the published figures."""
-        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    def table(self, measurements: Sequence[Measurement], cost: str) -> None:
+        """The result beside the published figures, and what the rate of the first row would cost."""
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, caption=f"\n{cost}", caption_justify="left")
         table.add_column("", no_wrap=True)
         for heading in ("messages", "seconds", "per second", "verified"):
             table.add_column(heading, justify="right")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import socket
 import tempfile
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -22,7 +23,10 @@ from faust.app.base import BootStrategy
 from faust.types import TP
 
 from streams import __version__
+from streams.administration import Administration
 from streams.consumer import Conductor, ConsumerOptions, Run, WatermarkConsumer, WatermarkTransport
+from streams.costs import CostMeter, Prices
+from streams.dashboard.history import History
 from streams.delivery import Delivery
 from streams.errors import ConfigurationError
 from streams.kafka_security import aiokafka_security_options
@@ -35,9 +39,9 @@ from streams.record import Record
 from streams.retention import Retention, topic_retentions
 from streams.retention_watch import RetentionWatch
 from streams.settings import Settings, load_settings
-from streams.sinks import LedgerSink, Sink, make_sink
+from streams.sinks import LedgerSink, Sink, make_sink, usage_of
 from streams.stats import Stats
-from streams.status import END_OFFSETS_INTERVAL_SECONDS, Status
+from streams.status import END_OFFSETS_INTERVAL_SECONDS, Identity, Status
 from streams.web import add_pages
 from streams.worker import StreamsWorker, leave_out_banner, refuse
 
@@ -82,7 +86,14 @@ class StreamsApp(faust.App):
             hold_partition=self._hold_partition,
         )
         self.ledger = _ledger_writer(settings, sink, self.stats)
-        self.status = Status(self.stats, self.delivery, _retention_watch(settings, self.security))
+        costs = CostMeter(Prices.of(settings), partial(usage_of, sink, self.stats))
+        self.status = Status(self.stats, self.delivery, _retention_watch(settings, self.security), costs)
+        self.status.identity = _identity(settings)
+        self.history = History(self.status)
+        if settings.admin_token is not None:
+            self.status.administration = Administration(
+                settings, self.delivery, lambda: self.status.consumer, lambda: self.event_topic.topics
+            )
         super().__init__(settings.consumer_group, **options)
         if not settings.web_enabled:
             self.boot_strategy.enable_web = (
@@ -161,7 +172,7 @@ def create_app(settings: Settings | None = None, sink: Sink | None = None) -> St
     app.transport = WatermarkTransport(app.conf.broker_consumer, app, _consumer_options(app))
     _add_agent(app)
     _add_tasks(app)
-    add_pages(app, app.status, Metrics(app.status))
+    add_pages(app, app.status, Metrics(app.status), app.history)
     return app
 
 
@@ -169,6 +180,17 @@ def _destination(settings: Settings) -> str:
     if settings.sink == "sqs":
         return f"queue {settings.sqs_queue_url}, {settings.sqs_batch_events} messages to a request,"
     return f"bucket {settings.s3_bucket}, prefix {settings.s3_prefix!r}, {settings.s3_client}"
+
+
+def _identity(settings: Settings) -> Identity:
+    return {
+        "host": socket.gethostname(),
+        "client_id": settings.kafka_client_id,
+        "group": settings.consumer_group,
+        "group_instance_id": settings.kafka_group_instance_id,
+        "destination": f"queue {settings.sqs_queue_url}" if settings.sink == "sqs" else f"bucket {settings.s3_bucket}",
+        "version": __version__,
+    }
 
 
 def _faust_options(settings: Settings) -> dict[str, Any]:
@@ -226,7 +248,7 @@ def _consumer_options(app: StreamsApp) -> ConsumerOptions:
         rebalance_drain_timeout_seconds=min(settings.drain_timeout_seconds, REBALANCE_TIMEOUT_SECONDS / 2),
         drain=app.drain,
         abandon=app.delivery.abandon,
-        lost_to_retention=lambda topic, count: app.stats.lost_to_retention.update({topic: count}),
+        lost_to_retention=app.stats.lost,
         ledger=app.ledger,
         fatal=refuse,
     )
@@ -276,7 +298,7 @@ def _add_tasks(app: StreamsApp) -> None:
         app.stats.rebalances += 1
         logger.info("assigned: %s", ", ".join(f"{tp.topic}/{tp.partition}" for tp in sorted(assigned)) or "nothing")
 
-    _every(app, TICK_SECONDS, lambda: _tick(status))
+    _every(app, TICK_SECONDS, lambda: _tick(status, app.history))
     _every(app, END_OFFSETS_INTERVAL_SECONDS, status.refresh_end_offsets)
     _every(app, END_OFFSETS_INTERVAL_SECONDS, status.refresh_retention)
     if settings.summary_interval_seconds:
@@ -293,8 +315,10 @@ def _every(app: StreamsApp, interval_seconds: float, work: Callable[[], Awaitabl
             await app.sleep(interval_seconds)
 
 
-async def _tick(status: Status) -> None:
-    status.tick(monotonic())
+async def _tick(status: Status, history: History) -> None:
+    now = monotonic()
+    status.tick(now)
+    history.tick(now)
     if status.end_offsets_missing:
         await status.refresh_end_offsets()
 

@@ -41,6 +41,7 @@ _SECTIONS: Final = {
     "sqs_queue_url": "SQS",
     "object_key_template": "Objects",
     "max_in_flight": "Delivery",
+    "price_s3_put_usd_per_1000": "Prices",
     "web_enabled": "Web endpoints",
     "log_format": "Logs and process",
 }
@@ -97,7 +98,7 @@ def _inner_type(annotation: Any) -> Any:
 
 
 def _limit(value: Any) -> str:
-    return _size(value) if isinstance(value, int) and value % 1024 == 0 else f"{value:.15g}"
+    return _size(value) if isinstance(value, int) and value and value % 1024 == 0 else f"{value:.15g}"
 
 
 def _size(value: int) -> str:

@@ -328,6 +328,8 @@ class WatermarkConsumer(AIOKafkaConsumer):
         self.buffered_bytes = 0
         self.buffered_events = 0
         self.held: set[TP] = set()
+        self.paused: set[str] = set()
+        """Topics that nothing is taken from at the moment; a rebalance changes nothing about it."""
         self.drained = True
         """Whether the last drain wrote and committed everything that was in flight."""
         self.rebalancing_since: float | None = None
@@ -405,7 +407,7 @@ class WatermarkConsumer(AIOKafkaConsumer):
 
     async def _take_batch(self) -> None:
         flow = self._flow
-        active = self._get_active_partitions() - self.held
+        active = {tp for tp in self._get_active_partitions() if tp not in self.held and tp.topic not in self.paused}
         if not active:
             await self.sleep(0.1)
             return
@@ -522,6 +524,20 @@ class WatermarkConsumer(AIOKafkaConsumer):
     def hold(self, partition: TP) -> None:
         """Stop taking events from a partition until the worker restarts or the partition moves."""
         self.held.add(partition)
+
+    def pause(self, topic: str) -> None:
+        """Take no further events from a topic until `resume`; those that were taken are finished.
+
+        Its partitions are left out of the fetches. aiokafka then hands out nothing of them, keeps what it has fetched
+        ahead, and leaves their positions where they are, so there is nothing to seek back: events are dropped only
+        where they are taken out of aiokafka first and thrown away then, as Faust's `pause_partitions` does.
+        """
+        self.paused.add(topic)
+
+    def resume(self, topic: str) -> None:
+        """Go on with the next event of the topic that was not taken."""
+        self.paused.discard(topic)
+        self.last_acknowledged = monotonic()  # the pause was no stall
 
     # --- acknowledging and committing -------------------------------------------------------------------------
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from time import monotonic
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tenacity import (
     AsyncRetrying,
@@ -35,6 +36,16 @@ T = TypeVar("T")
 Acknowledge = Callable[[Record], None]
 HoldPartition = Callable[[Record], None]
 OnFailure = Callable[[Record, Exception], None]
+
+begin_task: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+"""Begins a coroutine as a task; from Python 3.12 on at once, and not only when the event loop comes round again."""
+if sys.version_info >= (3, 12):
+
+    def begin_task(coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return asyncio.Task(coroutine, loop=asyncio.get_running_loop(), eager_start=True)
+
+else:
+    begin_task = asyncio.create_task
 
 CONGESTION_REASONS = frozenset({"throttled", "timeout"})
 REPEAT_ALERT_SECONDS = 60.0
@@ -88,9 +99,9 @@ class Delivery:
             await self._wait_for_place()
         self.in_flight += 1
         self._idle.clear()
-        task = asyncio.create_task(self._deliver(record, acknowledge))
+        task = begin_task(self._deliver(record, acknowledge))
         self._tasks.add(task)
-        task.add_done_callback(self._release)
+        task.add_done_callback(self._tasks.discard)
 
     async def _wait_for_place(self) -> None:
         self._waiting += 1
@@ -133,23 +144,25 @@ class Delivery:
     async def _deliver(self, record: Record, acknowledge: Acknowledge) -> None:
         began = monotonic()
         try:
-            sent_bytes = await self.sink.write(record)
-        except Exception as error:
-            await self._deliver_after(error, record, acknowledge, began)
-        else:
-            now = monotonic()
-            self.limit.succeeded(now - began, self.in_flight, now)
-            self.stats.written(record.topic, now - began, sent_bytes)
-            acknowledge(record)
+            try:
+                sent_bytes = await self.sink.write(record)
+            except Exception as error:
+                await self._deliver_after(error, record, acknowledge, began)
+            else:
+                now = monotonic()
+                self.limit.succeeded(now - began, self.in_flight, now)
+                self.stats.written(record.topic, now - began, sent_bytes)
+                acknowledge(record)
+        except Exception:
+            logger.exception("an acknowledgement failed; its event will be delivered again")
+        finally:
+            self._release()
 
-    def _release(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+    def _release(self) -> None:
         self.in_flight -= 1
         self._wake()
         if not self.in_flight:
             self._idle.set()
-        if not task.cancelled() and (error := task.exception()):
-            logger.error("an acknowledgement failed; its event will be delivered again", exc_info=error)
 
     def _wake(self) -> None:
         free = self.limit.limit - self.in_flight
@@ -188,7 +201,7 @@ class Delivery:
         except Exception as last:
             self._give_up(record, last)
             return
-        self.stats.dead_lettered(record.topic, rejection.reason)
+        self.stats.dead_lettered(record.topic, rejection.reason, rejection.detail, record.partition, record.offset)
         logger.warning("event %s is in the dead letters at %s: %s", record.position, object_key, rejection)
         acknowledge(record)
 
@@ -245,7 +258,8 @@ class Delivery:
         reason = error.reason if isinstance(error, SinkUnavailableError | SinkRefusedError) else "internal"
         if reason in CONGESTION_REASONS:
             self.limit.congested(self.in_flight, monotonic())
-        self.stats.retrying(record, reason, str(error), state.attempt_number)
+        remedy = error.remedy if isinstance(error, SinkRefusedError) else None
+        self.stats.retrying(record, reason, str(error), state.attempt_number, remedy)
         self._alert(reason, error, record)
 
     def _alert(self, reason: str, error: BaseException | None, record: Record) -> None:

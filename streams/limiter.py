@@ -26,11 +26,11 @@ MIN_SAMPLES = 20
 MIN_CEILING = 32
 """No trial goes below: fewer writes in flight cost no less each (docs/performance.md), and a few that hang would be a
 large share of them."""
-MEASURED_WINDOWS = 3
+MEASURED_WINDOWS = 4
 COARSE_FACTOR, FINE_FACTOR = 2.0, 4 / 3
-KEEP_LOWER = 0.97
+KEEP_LOWER = 0.95
 """A lower ceiling is kept while it earns this share of the rate before."""
-KEEP_HIGHER = 1.08
+KEEP_HIGHER = 1.06
 """A higher one is kept where it earns so much more; a rate bound by the limit alone grows by the whole factor."""
 CLEARLY_WORSE = 0.85
 CHANGED = 1.5
@@ -149,10 +149,12 @@ class CeilingTrials:
         if refused:
             self.ceiling = before
             self._refused()
-        else:
-            self._old_rate = _mean(self._rates)
+            self._end_trial()
+        else:  # what was measured is what the next trial is held against
+            self._before = None
             self._pause_windows = 0
-        self._end_trial()
+            self._old_rate = _mean(self._rates)
+            self._consider(self._old_rate)
 
     def _refused(self) -> None:
         """Try the other way next time, in finer steps, and not so soon."""

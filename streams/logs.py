@@ -66,6 +66,14 @@ class JsonFormatter(logging.Formatter):
         return orjson.dumps(line).decode()
 
 
+def change_level(level: str) -> None:
+    """Make a running process log from another level on, as if it had been started with it."""
+    loggers: dict[str, dict[str, str]] = logging_config("text", level)["loggers"]
+    logging.getLogger().setLevel(level.upper())
+    for name in {**QUIET_LOGGERS, **TELLTALE_LOGGERS}:
+        logging.getLogger(name).setLevel(loggers[name]["level"] if name in loggers else logging.NOTSET)
+
+
 def logging_config(log_format: str, level: str) -> dict[str, Any]:
     """The `logging.config.dictConfig` tree for a format (`text` or `json`) and a level, everything on stderr."""
     upper = level.upper()

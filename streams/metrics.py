@@ -5,6 +5,7 @@ Names: `streams_<name>_<unit>[_total]`. Labels are bounded: topic, partition, an
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from time import monotonic
 
@@ -28,6 +29,8 @@ class StatusCollector(Collector):
         yield from self._counters()
         yield from self._writes()
         yield from self._partitions()
+        yield from self._costs()
+        yield _tasks()
 
     def _counters(self) -> Iterator[Metric]:
         stats = self._status.stats
@@ -86,6 +89,26 @@ class StatusCollector(Collector):
         latency.add_metric([], buckets, histogram.sum_seconds)
         yield latency
 
+    def _costs(self) -> Iterator[Metric]:
+        costs, now = self._status.costs, monotonic()
+        billed = CounterMetricFamily(
+            "streams_billed_requests",
+            "Requests that AWS bills, retries among them; sqs: one for each 64 KiB of a request.",
+            labels=["kind"],
+        )
+        used = costs.total()
+        billed.add_metric(["s3_put"], used.s3_puts)
+        billed.add_metric(["sqs"], used.sqs_requests)
+        dollars = GaugeMetricFamily(
+            "streams_cost_usd_per_day",
+            "The rate of the last minute in US dollars. requests: what a day of it costs; storage: what keeping the "
+            "objects of one day of it costs a month.",
+            labels=["kind"],
+        )
+        dollars.add_metric(["requests"], costs.requests_usd_per_day(now))
+        dollars.add_metric(["storage"], costs.storage_usd_per_month_per_day(now))
+        yield from (billed, dollars)
+
     def _partitions(self) -> Iterator[Metric]:
         families = {
             "position": "The next offset to be taken from Kafka.",
@@ -97,7 +120,9 @@ class StatusCollector(Collector):
             name: GaugeMetricFamily(f"streams_partition_{name}_offset", text, labels=PARTITION_LABELS)
             for name, text in families.items()
         }
-        lag = GaugeMetricFamily("streams_partition_lag_events", "Events not durable yet.", labels=PARTITION_LABELS)
+        lag = GaugeMetricFamily(
+            "streams_partition_lag_events", "Events not durable yet; no sample: unknown.", labels=PARTITION_LABELS
+        )
         age = GaugeMetricFamily(
             "streams_partition_oldest_pending_seconds", "Age of the oldest unfinished event.", labels=PARTITION_LABELS
         )
@@ -106,7 +131,8 @@ class StatusCollector(Collector):
         )
         loss = GaugeMetricFamily(
             "streams_partition_time_to_loss_seconds",
-            "Until the oldest event that is not durable leaves Kafka's retention, at the earliest.",
+            "Until the oldest event that is not durable leaves Kafka's retention, at the earliest; +Inf: nothing is "
+            "at risk, no sample: unknown.",
             labels=PARTITION_LABELS,
         )
         for partition in self._status.partitions(monotonic()):
@@ -124,6 +150,16 @@ class StatusCollector(Collector):
         yield from (*gauges.values(), lag, age, held, loss)
 
 
+def _tasks() -> Metric:
+    """Tasks of the loop that serves the scrape; without a value where none runs (the generated documentation)."""
+    family = GaugeMetricFamily("streams_asyncio_tasks", "Unfinished tasks of the event loop: a leak would show here.")
+    try:
+        family.add_metric([], len(asyncio.all_tasks()))
+    except RuntimeError:
+        return family
+    return family
+
+
 def _age_seconds(partition: PartitionStatus) -> float:
     return 0.0 if partition.oldest is None else float(partition.oldest["age_seconds"])
 
@@ -139,6 +175,10 @@ class Metrics:
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
+
+    def collect(self) -> list[Metric]:
+        """All families as they are now."""
+        return list(self._registry.collect())
 
     def render(self) -> bytes:
         """All metrics in the text format."""

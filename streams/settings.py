@@ -56,6 +56,8 @@ Url = Annotated[str, AfterValidator(check_url)]
 Upper = BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value)
 Lower = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
 Seconds = Annotated[float, Field(allow_inf_nan=False)]
+LogLevel = Literal["debug", "info", "warning", "error", "critical"]
+Price = Annotated[float, Field(allow_inf_nan=False)]
 
 
 def _setting(default: Any, description: str, example: str, default_text: str | None = None, **bounds: Any) -> Any:
@@ -191,9 +193,20 @@ class Settings(BaseSettings):
     s3_client: Annotated[Literal["obstore", "aiobotocore"], Lower] = _setting(
         "obstore", "Library that writes the objects; obstore is several times faster.", "aiobotocore"
     )
+    s3_client_threads: int = _setting(
+        8,
+        "Threads in which obstore signs, encrypts and sends. They wait for the interpreter's lock now and then, so "
+        "more of them than cores keep the cores busy.",
+        "16",
+        ge=1,
+        le=256,
+    )
     s3_content_type: Text = _setting("application/json", "Content type of the objects.", "application/octet-stream")
     s3_storage_class: Annotated[str, StringConstraints(pattern=r"^[A-Z0-9_]+$"), Upper] | None = _setting(
-        None, "Storage class of the objects.", "STANDARD_IA", default_text="the bucket's (STANDARD)"
+        None,
+        "Storage class of the objects; those for infrequent access bill small objects as 128 KiB (docs/costs.md).",
+        "INTELLIGENT_TIERING",
+        default_text="the bucket's (STANDARD)",
     )
     s3_sse: Literal["AES256", "aws:kms"] | None = _setting(
         None, "Server-side encryption: AES256 (SSE-S3) or aws:kms.", "aws:kms", default_text="the bucket's"
@@ -333,18 +346,58 @@ class Settings(BaseSettings):
         le=55,
     )
 
-    web_enabled: bool = _setting(True, "Serve /stats, /health/live, /health/ready and /metrics.", "false")
+    price_s3_put_usd_per_1000: Price | None = _setting(
+        None,
+        "What 1,000 PUTs to S3 cost in your region, in US dollars; for the cost in /stats, /metrics, doctor and the "
+        "commands' estimates (docs/costs.md).",
+        "0.0054",
+        default_text="of us-east-1 in 2026-11, by class: 0.005 (STANDARD), 0.01 (the two IA), 0.02 (GLACIER_IR)",
+        ge=0,
+    )
+    price_s3_list_usd_per_1000: Price | None = _setting(
+        None, "What 1,000 LISTs cost.", "0.0054", default_text="of us-east-1 in 2026-11: 0.005", ge=0
+    )
+    price_s3_get_usd_per_1000: Price | None = _setting(
+        None,
+        "What 1,000 GETs or HEADs cost.",
+        "0.00043",
+        default_text="of us-east-1 in 2026-11, by storage class: 0.0004 (STANDARD), 0.001 (the two IA)",
+        ge=0,
+    )
+    price_s3_storage_usd_per_gb_month: Price | None = _setting(
+        None,
+        "What keeping a GB in S3 for a month costs.",
+        "0.0245",
+        default_text="of us-east-1 in 2026-11, by storage class: 0.023 (STANDARD), 0.0125 (STANDARD_IA)",
+        ge=0,
+    )
+    price_sqs_usd_per_million: Price | None = _setting(
+        None,
+        "What a million requests to SQS cost.",
+        "0.40",
+        default_text="of us-east-1 in 2026-11: 0.40, of a FIFO queue 0.50",
+        ge=0,
+    )
+
+    web_enabled: bool = _setting(
+        True, "Serve the dashboard at /, and /stats, /health/live, /health/ready and /metrics.", "false"
+    )
     web_bind: Word = _setting(
         "127.0.0.1",
         "Address to serve them on; 0.0.0.0 for all (there is no authentication).",
         "0.0.0.0",  # noqa: S104 - an example in the documentation; nothing binds to it
     )
     web_port: int = _setting(6066, "Port to serve them on.", "8080", ge=1, le=65535)
+    admin_token: Annotated[SecretStr, Field(min_length=16)] | None = _setting(
+        None,
+        "Token of at least 16 characters that allows to pause and resume topics, and to change the most writes in "
+        "flight and the log level, over the web port (docs/dashboard.md). Without it there are no such actions.",
+        "at-least-16-characters",
+        default_text="no such actions",
+    )
 
     log_format: Annotated[Literal["text", "json"], Lower] = _setting("text", "Form of the log lines.", "json")
-    log_level: Annotated[Literal["debug", "info", "warning", "error", "critical"], Lower] = _setting(
-        "info", "Least severe log lines to write.", "warning"
-    )
+    log_level: Annotated[LogLevel, Lower] = _setting("info", "Least severe log lines to write.", "warning")
     summary_interval_seconds: Seconds = _setting(
         60.0, "How often a one-line summary is logged.", "300", ge=1, le=86_400
     )

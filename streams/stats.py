@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from time import monotonic, time
 
 from streams.errors import RecordRejectedError
+from streams.recent_errors import DEAD_LETTER, HELD, LOST, REFUSED, RETRIED, RecentErrors
 from streams.record import Record
 
 LATENCY_BOUNDS_SECONDS: tuple[float, ...] = tuple(
@@ -67,10 +68,11 @@ class LatencyHistogram:
         """Upper bounds of the given shares over the last minute; `None` where nothing was written."""
         before = self._snapshots[0][1] if self._snapshots else [0] * len(self.counts)
         window = [count - old for count, old in zip(self.counts, before, strict=True)]
-        return {share: _percentile(window, share) for share in shares}
+        return {share: percentile_seconds(window, share) for share in shares}
 
 
-def _percentile(counts: list[int], share: float) -> float | None:
+def percentile_seconds(counts: list[int], share: float) -> float | None:
+    """Upper bound of the given share of latencies, by their number in each bucket; `None` where there are none."""
     total = sum(counts)
     if not total:
         return None
@@ -108,6 +110,7 @@ class Stats:
     """Segments of the ledger that are durable."""
     ledger_write_errors: int = 0
     """Failed writes of segments; each is followed by another."""
+    errors: RecentErrors = field(default_factory=RecentErrors)
     _rates: deque[tuple[float, int, int]] = field(default_factory=deque)
 
     def written(self, topic: str, latency_seconds: float, sent_bytes: int) -> None:
@@ -117,12 +120,24 @@ class Stats:
         self.latency.observe(latency_seconds)
         self.last_durable = monotonic()
 
-    def dead_lettered(self, topic: str, reason: str) -> None:
+    def dead_lettered(
+        self, topic: str, reason: str, detail: str = "", partition: int | None = None, offset: int | None = None
+    ) -> None:
+        """Count an event whose dead letter is durable."""
         self.dead_letters[topic, reason] += 1
+        self.errors.note(DEAD_LETTER, reason, detail, topic=topic, partition=partition, offset=offset)
         self.last_durable = monotonic()
 
-    def retrying(self, record: Record, reason: str, detail: str, attempts: int) -> None:
-        """Note a failed attempt; the event shows up as waiting until it is durable."""
+    def lost(self, topic: str, count: int) -> None:
+        """Count events that left Kafka's retention before they were written (called from the consumer's thread)."""
+        self.lost_to_retention[topic] += count
+        self.errors.note(LOST, "retention", "Kafka dropped events before they were written.", topic=topic, count=count)
+
+    def retrying(self, record: Record, reason: str, detail: str, attempts: int, remedy: str | None = None) -> None:
+        """Note a failed attempt; the event shows up as waiting until it is durable.
+
+        `remedy` is what the sink's refusal asks for; `None` where it was not refused.
+        """
         now = monotonic()
         self.retries[reason] += 1
         self.last_failure = now
@@ -130,6 +145,15 @@ class Stats:
         known = self.waiting.get(where)
         since = known.since if known else now
         self.waiting[where] = Waiting(*where, reason, detail, attempts, since)
+        self.errors.note(
+            REFUSED if remedy else RETRIED,
+            reason,
+            detail,
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            remedy=remedy,
+        )
 
     def no_longer_waiting(self, record: Record) -> None:
         self.waiting.pop((record.topic, record.partition, record.offset), None)
@@ -140,6 +164,14 @@ class Stats:
         known = self.holds.get(where)
         if known is None or record.offset < known.offset:
             self.holds[where] = HeldEvent(record.offset, rejection.reason, rejection.detail)
+        self.errors.note(
+            HELD,
+            rejection.reason,
+            rejection.detail,
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+        )
 
     def tick(self, now: float) -> None:
         """Called once a second: keep what rates and percentiles need."""

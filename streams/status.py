@@ -8,22 +8,37 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic, time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from faust.types import TP
 
+from streams.costs import CostMeter
 from streams.delivery import Delivery
 from streams.retention_watch import RetentionWatch
 from streams.stats import Stats
 
 if TYPE_CHECKING:
+    from streams.administration import Administration
     from streams.consumer import WatermarkConsumer
 
 logger = logging.getLogger(__name__)
 
+SCHEMA_VERSION: Final = 1
+"""Of `/stats`, described by `docs/stats.schema.json`: it rises when a field goes or means something else."""
 END_OFFSETS_INTERVAL_SECONDS = 5.0
 END_OFFSETS_TIMEOUT_SECONDS = 10.0
 PERCENTILES = (0.5, 0.9, 0.99)
+
+
+class Identity(TypedDict):
+    """Which worker this is: what a page that shows one of many must say first."""
+
+    host: str
+    client_id: str
+    group: str
+    group_instance_id: str | None
+    destination: str
+    version: str
 
 
 @dataclass(slots=True)
@@ -48,6 +63,13 @@ class PartitionStatus:
     """From where on the ledger is not in an object yet; `None` where none is kept."""
     time_to_loss_seconds: float | None
     """Until the oldest event that is not durable leaves Kafka; infinite: nothing is at risk, `None`: unknown."""
+    paused: bool = False
+    """Whether somebody has paused its topic on this worker."""
+
+    @property
+    def at_risk(self) -> bool | None:
+        """Whether Kafka will drop something that is not durable if nothing changes; `None`: unknown."""
+        return None if self.time_to_loss_seconds is None else math.isfinite(self.time_to_loss_seconds)
 
     @property
     def lag(self) -> int | None:
@@ -60,21 +82,31 @@ class PartitionStatus:
 class Status:
     """Reads consumer, delivery and statistics; keeps the end offsets and the topics' retention fresh."""
 
-    def __init__(self, stats: Stats, delivery: Delivery, retention: RetentionWatch) -> None:
+    def __init__(self, stats: Stats, delivery: Delivery, retention: RetentionWatch, costs: CostMeter) -> None:
         self.stats = stats
         self.delivery = delivery
         self.retention = retention
+        self.costs = costs
         self.consumer: WatermarkConsumer | None = None
+        self.identity: Identity | None = None
+        self.administration: Administration | None = None
+        """What an administrator has changed; `None` where nobody may (no STREAMS_ADMIN_TOKEN)."""
+        self.last_rebalance: float | None = None
+        """Monotonic time when the last rebalance was first seen to have ended."""
         self.assigned = False
         """Whether the group has given this worker its share of the partitions (which may be none)."""
         self.end_offsets: dict[TP, int] = {}
         self.end_offsets_at: float | None = None
+        self._rebalances_seen = 0
         self._oldest: dict[TP, tuple[int, float]] = {}
         """When each partition's oldest pending event became that."""
 
     def tick(self, now: float) -> None:
         """Called once a second."""
         self.stats.tick(now)
+        self.costs.tick(now)
+        if self.stats.rebalances != self._rebalances_seen:
+            self._rebalances_seen, self.last_rebalance = self.stats.rebalances, now
         if self.consumer is None:
             return
         seen: dict[TP, tuple[int, float]] = {}
@@ -153,6 +185,7 @@ class Status:
             time_to_loss_seconds=self.retention.seconds_to_loss(
                 tp, watermark=watermark.committable, end=end, oldest_timestamp_ms=watermark.oldest_timestamp_ms()
             ),
+            paused=tp.topic in consumer.paused,
         )
 
     def _describe_oldest(self, tp: TP, offset: int, now: float) -> dict[str, Any]:
@@ -179,8 +212,7 @@ class Status:
 
     def lag(self, now: float) -> int | None:
         """Events that are not durable, over all assigned partitions."""
-        lags = [partition.lag for partition in self.partitions(now)]
-        return None if any(lag is None for lag in lags) else sum(lag for lag in lags if lag is not None)
+        return _sum_of_lags(self.partitions(now))
 
     def state(self) -> str:
         """One word for the whole worker: `starting`, `rebalancing`, `holding`, `running`."""
@@ -195,12 +227,15 @@ class Status:
         now = monotonic()
         stats, delivery = self.stats, self.delivery
         percentiles = stats.latency.percentiles_seconds(PERCENTILES)
+        partitions = self.partitions(now)
         return {
+            "schema_version": SCHEMA_VERSION,
+            "worker": self.identity,
             "state": self.state(),
             "time": round(time(), 3),
             "uptime_seconds": round(now - stats.started, 1),
-            "partitions": [_partition_document(partition) for partition in self.partitions(now)],
-            "lag": self.lag(now),
+            "partitions": [_partition_document(partition) for partition in partitions],
+            "lag": _sum_of_lags(partitions),
             "end_offsets_age_seconds": None if self.end_offsets_at is None else round(now - self.end_offsets_at, 1),
             "writes": {
                 "in_flight": delivery.in_flight,
@@ -230,8 +265,12 @@ class Status:
                 }
                 for topic in sorted(set(stats.events) | {of for of, _ in stats.dead_letters})
             },
+            "cost": self.costs.document(now),
             "ledger": {"segments_written": stats.ledger_segments, "write_errors": stats.ledger_write_errors},
-            "last_durable_seconds_ago": None if stats.last_durable is None else round(now - stats.last_durable, 3),
+            "last_durable_seconds_ago": _since(stats.last_durable, now),
+            "last_rebalance_seconds_ago": _since(self.last_rebalance, now),
+            "errors": stats.errors.documents(),
+            "administration": None if self.administration is None else self.administration.document(),
         }
 
     def summary(self) -> str:
@@ -250,6 +289,15 @@ class Status:
         )
 
 
+def _since(moment: float | None, now: float) -> float | None:
+    return None if moment is None else round(now - moment, 3)
+
+
+def _sum_of_lags(partitions: list[PartitionStatus]) -> int | None:
+    lags = [partition.lag for partition in partitions]
+    return None if any(lag is None for lag in lags) else sum(lag for lag in lags if lag is not None)
+
+
 def _partition_document(partition: PartitionStatus) -> dict[str, Any]:
     return {
         "topic": partition.topic,
@@ -264,9 +312,11 @@ def _partition_document(partition: PartitionStatus) -> dict[str, Any]:
         "held": partition.held,
         "ledger_start": partition.ledger_start,
         "time_to_loss_seconds": _finite(partition.time_to_loss_seconds),
+        "at_risk": partition.at_risk,
+        "paused": partition.paused,
     }
 
 
 def _finite(seconds: float | None) -> float | None:
-    """JSON has no infinity: `null` stands for "nothing is at risk" as well as for "unknown"."""
+    """JSON has no infinity: `null` stands for "nothing is at risk" as well as for "unknown" (see `at_risk`)."""
     return None if seconds is None or math.isinf(seconds) else round(seconds, 1)

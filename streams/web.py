@@ -1,20 +1,46 @@
-"""The worker's web endpoints, on Faust's own server; all of them only read."""
+"""The worker's web endpoints, on Faust's own server: the page for people, the pages for machines, and, only with
+STREAMS_ADMIN_TOKEN, the few actions that change something.
+
+Everything else only reads, and is made when it is asked for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, MutableMapping
 from time import monotonic
-from typing import Any
+from typing import Any, Final, cast
+from urllib.parse import urlsplit
 
 import faust
+from aiohttp import web as aiohttp_web
 from faust.web import Request, Response, View
 
+from streams.administration import ActionRefusedError, Administration
+from streams.dashboard.history import History
+from streams.dashboard.page import asset, render_page
 from streams.health import Condition, Verdict, liveness, readiness
 from streams.metrics import Metrics
 from streams.status import Status
 
 OK = 200
 UNAVAILABLE = 503
+CONTENT_SECURITY_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+HEADERS: Final = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+"""On every answer, the refusals among them."""
+MAX_BODY_BYTES: Final = 1024
+BODY_TIMEOUT_SECONDS: Final = 10.0
+
+Act = Callable[[bytes, str], dict[str, Any]]
 
 
 def condition_of(app: faust.App, status: Status) -> Condition:
@@ -22,7 +48,8 @@ def condition_of(app: faust.App, status: Status) -> Condition:
     now = monotonic()
     consumer = status.consumer
     moving = [partition for partition in status.partitions(now) if partition.held is None]
-    lags = [partition.lag for partition in moving]
+    # Of a paused topic, what was taken before is to be finished; the rest waits on purpose.
+    lags = [partition.pending if partition.paused else partition.lag for partition in moving]
     return Condition(
         rebalancing_seconds=status.rebalancing_seconds,
         lag_of_moving_partitions=None if any(lag is None for lag in lags) else sum(lag or 0 for lag in lags),
@@ -33,8 +60,11 @@ def condition_of(app: faust.App, status: Status) -> Condition:
     )
 
 
-def add_pages(app: faust.App, status: Status, metrics: Metrics) -> None:
-    """Register `/stats`, `/health/live`, `/health/ready` and `/metrics`."""
+def add_pages(app: faust.App, status: Status, metrics: Metrics, history: History) -> None:
+    """Register the page, its JSON siblings, health and metrics, and the actions where they are allowed."""
+    server = cast(aiohttp_web.Application, app.web.web_app)  # type: ignore[attr-defined] # only Faust's driver has it
+    server.on_response_prepare.append(_secure)
+    _add_dashboard(app, status, history)
 
     @app.page("/stats", name="stats")
     async def stats(view: View, request: Request) -> Response:
@@ -48,6 +78,34 @@ def add_pages(app: faust.App, status: Status, metrics: Metrics) -> None:
 
     _add_health_page(app, status, "/health/live", liveness)
     _add_health_page(app, status, "/health/ready", readiness)
+    if status.administration is not None:
+        _add_actions(app, status.administration)
+
+
+async def _secure(request: aiohttp_web.Request, response: aiohttp_web.StreamResponse) -> None:
+    headers: MutableMapping[str, str] = response.headers
+    headers.update(HEADERS)
+    headers.pop("Server", None)  # which versions run here is nobody's business
+
+
+def _add_dashboard(app: faust.App, status: Status, history: History) -> None:
+    @app.page("/", name="dashboard")
+    async def dashboard(view: View, request: Request) -> Response:
+        """The state of this worker for people."""
+        return view.html(render_page(status.document(), history))
+
+    @app.page("/dashboard/history", name="history")
+    async def last_minutes(view: View, request: Request) -> Response:
+        """What the charts are drawn from, as JSON."""
+        return view.json(history.document())
+
+    @app.page("/dashboard/{name}", name="asset")
+    async def page_asset(view: View, request: Request, name: str) -> Response:
+        """The page's style sheet, script and icon."""
+        found = asset(name)
+        if found is None:
+            return view.error(404, "there is no such page")
+        return view.bytes(found.content, content_type=found.content_type)
 
 
 def _add_health_page(app: faust.App, status: Status, path: str, rule: Callable[[Condition], Verdict]) -> None:
@@ -57,3 +115,55 @@ def _add_health_page(app: faust.App, status: Status, path: str, rule: Callable[[
         verdict = rule(condition_of(app, status))
         body: dict[str, Any] = {"ok": verdict.ok, "reason": verdict.reason, "state": status.state()}
         return view.json(body, status=OK if verdict.ok else UNAVAILABLE)
+
+
+# --- actions ----------------------------------------------------------------------------------------------------------
+
+
+def _add_actions(app: faust.App, administration: Administration) -> None:
+    actions: dict[str, Act] = {
+        "/admin/pause": administration.pause,
+        "/admin/resume": administration.resume,
+        "/admin/max-in-flight": administration.change_max_in_flight,
+        "/admin/log-level": administration.change_log_level,
+    }
+    for path, act in actions.items():
+        _add_action(app, administration, path, act)
+
+
+def _add_action(app: faust.App, administration: Administration, path: str, act: Act) -> None:
+    class Action(View):
+        """POST alone; whoever may not is told so before anything of the body is read."""
+
+        async def post(self, request: Request, **kwargs: Any) -> Response:
+            asked = cast(aiohttp_web.Request, request)
+            peer = asked.remote or "unknown"
+            try:
+                _check(asked, administration)
+                return self.json(act(await _body(asked), peer))
+            except ActionRefusedError as refusal:
+                administration.note_refusal(peer, path, str(refusal))
+                headers = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else None
+                return self.error(refusal.status, str(refusal), headers)
+
+    app.page(path, name=path.strip("/").replace("/", "-"))(Action)
+
+
+def _check(request: aiohttp_web.Request, administration: Administration) -> None:
+    """Who asks, and from where: a page of another site may not, even if somebody gave it the token."""
+    if not administration.allows(request.headers.get("Authorization")):
+        raise ActionRefusedError(401, "send the header 'Authorization: Bearer ' and the token in STREAMS_ADMIN_TOKEN")
+    origin = request.headers.get("Origin")
+    if origin is not None and urlsplit(origin).netloc != request.host:
+        raise ActionRefusedError(403, "a page of another site may not change anything here")
+    if request.content_type != "application/json":
+        raise ActionRefusedError(415, "send JSON, with the header 'Content-Type: application/json'")
+    if request.content_length is None or request.content_length > MAX_BODY_BYTES:
+        raise ActionRefusedError(413, f"send a Content-Length, of at most {MAX_BODY_BYTES} bytes")
+
+
+async def _body(request: aiohttp_web.Request) -> bytes:
+    try:
+        return await asyncio.wait_for(request.read(), BODY_TIMEOUT_SECONDS)
+    except TimeoutError as error:
+        raise ActionRefusedError(408, "the body did not come in time") from error

@@ -18,7 +18,7 @@ from streams.archive.objects import Archive
 from streams.archive.positions import UsageError, parse_position, parse_selection, parse_time, show_time
 from streams.archive.restore_plan import Selection
 from streams.commands.command import EXIT_OK, EXIT_WRONG, StreamsCommand, json_option
-from streams.costs import describe_cost
+from streams.costs import Prices, describe_cost
 from streams.envelope import encode_envelope
 from streams.errors import DamagedObjectError, StreamsError
 from streams.kafka_reader import KafkaReader
@@ -126,7 +126,7 @@ class Get(StreamsCommand):
         with self.progress("listing") as advance:
             objects, unread = await count_objects(archive, selection, partitions, advance)
         pages = len(partitions) + (objects + unread) // PAGE_OBJECTS
-        cost = describe_cost({"LIST": pages, "GET": objects})
+        cost = describe_cost({"LIST": pages, "GET": objects}, Prices.of(self.settings))
         self.note(f"reading {objects:,} objects of {len(partitions)} partitions: {cost}")
         envelopes = options["envelope"] or self.as_json
         found = 0

@@ -17,7 +17,7 @@ from streams.archive.restore import FixedPlan, Outcome, Progress, Restoration, r
 from streams.archive.restore_plan import PartitionPlan, Selection, plan_restore, target_problems
 from streams.archive.restore_target import RestoreTarget, TargetTopic
 from streams.commands.command import EXIT_OK, EXIT_WRONG, StreamsCommand, json_option
-from streams.costs import describe_cost
+from streams.costs import Prices, describe_cost
 from streams.sinks.s3_reader import PAGE_OBJECTS, S3Reader
 
 DAMAGED_SHOWN = 10
@@ -209,7 +209,8 @@ class Restore(StreamsCommand):
         self.console.print(table)
         events = sum(plan.events for plan in plans)
         listed = events + sum(plan.left_unread for plan in plans)
-        cost = describe_cost({"LIST": len(plans) + listed // PAGE_OBJECTS, "GET": events})
+        requests = {"LIST": len(plans) + listed // PAGE_OBJECTS, "GET": events}
+        cost = describe_cost(requests, Prices.of(self.settings))
         self.console.print(f"{events:,} events to read, {cost}", markup=False)
 
     def _warn(self, plans: Sequence[PartitionPlan], target: TargetTopic) -> None:

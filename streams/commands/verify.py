@@ -17,7 +17,7 @@ from rich.table import Table
 
 from streams.archive.positions import UsageError, parse_time
 from streams.commands.command import EXIT_OK, EXIT_WRONG, StreamsCommand, json_option
-from streams.costs import describe_cost
+from streams.costs import Prices, describe_cost, describe_priced
 from streams.errors import ConfigurationError
 from streams.kafka_reader import KafkaReader
 from streams.proof.content import Sample
@@ -134,7 +134,7 @@ class Verify(StreamsCommand):
         verdict = verification.verdict
         colour = {EXIT_OK: "green", EXIT_WRONG: "red"}.get(verdict.exit_code, "yellow")
         self.console.print(verdict.sentence, style=f"bold {colour}", markup=False, soft_wrap=True)
-        self.note(f"It took {describe_cost(report['requests'])}.")
+        self.note(f"It took {describe_priced(report['requests'], report['cost_usd'])}.")
 
     def _keep(self, report: dict[str, Any], place: Path) -> None:
         file = place
@@ -168,10 +168,10 @@ class Verify(StreamsCommand):
 async def run_verification(command: StreamsCommand, verification: Verification) -> dict[str, int]:
     """Say what it will cost, and do it under a progress bar; the estimate."""
     estimate = await verification.plan()
-    already = verification.reader.requests["LIST"]
+    requests = {**estimate, "LIST": estimate["LIST"] + verification.reader.requests["LIST"]}
     command.note(
         f"{verification.offsets:,} offsets of {len(verification.parts):,} partitions to check: "
-        f"about {describe_cost({**estimate, 'LIST': estimate['LIST'] + already})}."
+        f"about {describe_cost(requests, Prices.of(command.settings))}."
     )
     with command.progress(
         "offsets listed", verification.offsets if verification.inventory.ordered else None

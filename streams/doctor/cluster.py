@@ -69,6 +69,8 @@ class Fetched:
     error: type[KafkaError]
     offset: int | None = None
     timestamp_ms: int | None = None
+    mean_bytes: float | None = None
+    """Of the values in its batch."""
 
 
 async def ask_metadata(connection: Any, topics: Sequence[str] | None) -> Metadata:
@@ -226,10 +228,11 @@ def first_record(batches: bytes, offset: int) -> Fetched:
     """The first record at or behind `offset` among the batches of an answer."""
     records = MemoryRecords(batches)
     while records.has_next():
-        batch: Any = records.next_batch()
+        batch: Any = list(records.next_batch())
         for record in batch:
             if record.offset >= offset:
-                return Fetched(NoError, record.offset, record.timestamp)
+                mean_bytes = sum(len(one.value or b"") for one in batch) / len(batch)
+                return Fetched(NoError, record.offset, record.timestamp, mean_bytes)
     return Fetched(NoError)
 
 

@@ -1,7 +1,8 @@
 """`doctor`: checks everything that the worker needs, each as one finding with its remedy; knows nothing of a terminal.
 
-The machine, Kafka and S3 are examined side by side, each within a time limit, and reported one after the other. The
-checks are in `machine`, `kafka` (with `connection` and `offsets`) and `sinks.s3_doctor`.
+The machine, Kafka and the sink are examined side by side, each within a time limit, and reported one after the other.
+The checks are in `machine`, `kafka` (with `connection`, `offsets` and `costs`), `sinks.s3_doctor` and
+`sinks.sqs_doctor`.
 """
 
 from __future__ import annotations
@@ -17,25 +18,27 @@ from streams.doctor.kafka import examine_kafka
 from streams.doctor.machine import examine_machine
 from streams.settings import Settings
 from streams.sinks.s3_doctor import examine_s3
+from streams.sinks.sqs_doctor import examine_sqs
 
 logger = logging.getLogger(__name__)
 
 SECTION_LIMIT_SECONDS: Final = 50.0
-"""For all checks of Kafka, and for all of S3: nobody waits for the doctor for more than a minute."""
+"""For all checks of Kafka, for all of S3 and for all of SQS: nobody waits for the doctor for more than a minute."""
 
 Section = AsyncGenerator[Finding, None]
 
 
-async def examine(settings: Settings, limit_seconds: float = SECTION_LIMIT_SECONDS) -> Section:
+async def examine(settings: Settings, limit_seconds: float = SECTION_LIMIT_SECONDS, *, send: bool = False) -> Section:
     """Every finding, in the order of the report, each as soon as it is its turn.
 
-    Sections run side by side; one that takes longer than `limit_seconds` ends with a finding that says so.
+    Sections run side by side; one that takes longer than `limit_seconds` ends with a finding that says so. With `send`
+    each SQS queue gets a message, which stays there.
     """
-    sections = {
-        "machine": examine_machine(settings),
-        "kafka": examine_kafka(settings),
-        "s3": examine_s3(settings),
-    }
+    sections = {"machine": examine_machine(settings), "kafka": examine_kafka(settings)}
+    if settings.sink == "sqs":
+        sections["sqs"] = examine_sqs(settings, send=send)
+    if settings.s3_bucket:
+        sections["s3"] = examine_s3(settings)
     secrets = secrets_of(settings)
     async with aclosing(side_by_side(sections, limit_seconds)) as findings:
         async for finding in findings:

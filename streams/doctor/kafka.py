@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError, NoError
 
 from streams.doctor.cluster import EARLIEST, LATEST, Cluster, Fetched, Metadata, Topic, ask_metadata
 from streams.doctor.connection import FAILURES, Address, Connected, Problem, bootstrap_addresses, connect
+from streams.doctor.costs import DAY_MS, DayOfEvents, cost_finding, day_of_events, storage_class_finding
 from streams.doctor.findings import Finding, ok, unchecked, wrong
 from streams.doctor.kafka_findings import (
     TOPIC_SETTINGS,
@@ -44,7 +45,10 @@ async def examine_kafka(settings: Settings) -> AsyncGenerator[Finding, None]:
         except ConfigurationError as error:
             yield wrong("kafka", str(error), "Correct the file or the setting that the message names.")
             return
-        async for finding in _Examination(settings, security).findings():
+        examination = _Examination(settings, security)
+        async for finding in examination.findings():
+            yield finding
+        for finding in examination.cost_findings():
             yield finding
 
 
@@ -72,6 +76,8 @@ class _Examination:
         self._unreachable: dict[Address, Problem] = {}
         self._topics: list[Topic] = []
         self._configurations: dict[str, dict[str, str]] = {}
+        self._mean_bytes: dict[str, float] = {}
+        self._day: DayOfEvents | None = None
 
     async def findings(self) -> AsyncGenerator[Finding, None]:
         """All of them, in order."""
@@ -161,6 +167,7 @@ class _Examination:
             yield finding
         for finding in await self._retention(cluster):
             yield finding
+        await self._count_day(cluster, begins, ends)
         try:
             coordinator = await cluster.coordinator(self._group)
         except KafkaError as error:
@@ -201,6 +208,8 @@ class _Examination:
                 continue
             fetched = await cluster.fetch(tp, leaders[tp], begins.get(tp, 0))
             findings.append(read_finding(topic.name, tp, fetched, self._acls))
+            if fetched.mean_bytes is not None:
+                self._mean_bytes[topic.name] = fetched.mean_bytes
         return merged("kafka topics: READ", findings)
 
     async def _retention(self, cluster: Cluster) -> list[Finding]:
@@ -212,6 +221,30 @@ class _Examination:
         return merged(
             "kafka topics: retention", [retention_finding(name, found.get(name), self._acls) for name in names]
         )
+
+    # -- what it costs ------------------------------------------------------------------------------------------------
+
+    async def _count_day(self, cluster: Cluster, begins: Mapping[TP, int], ends: Mapping[TP, int]) -> None:
+        """How many events came within a day, by their timestamps."""
+        if not ends:
+            return
+        a_day_ago = int(datetime.now(UTC).timestamp() * 1000) - DAY_MS
+        found = await cluster.offsets(self._leaders(), a_day_ago)
+        since = {tp: offset for tp, offset in found.items() if isinstance(offset, int)}
+        if not since:
+            return
+        self._day = day_of_events(begins, since, ends, self._mean_value_bytes())
+
+    def _mean_value_bytes(self) -> float | None:
+        sizes = self._mean_bytes.values()
+        return sum(sizes) / len(sizes) if sizes else None
+
+    def cost_findings(self) -> Iterator[Finding]:
+        """What the events cost that the topics have had in a day."""
+        yield cost_finding(self._day, self._settings)
+        finding = storage_class_finding(self._settings, self._mean_value_bytes())
+        if finding is not None:
+            yield finding
 
     # -- the group ----------------------------------------------------------------------------------------------------
 

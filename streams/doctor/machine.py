@@ -37,10 +37,10 @@ async def examine_machine(settings: Settings) -> AsyncGenerator[Finding, None]:
 
 
 def _settings_facts(settings: Settings) -> str:
-    return (
-        f"valid; {settings.topics} as group {settings.consumer_group} to bucket {settings.s3_bucket}, "
-        f"client {settings.s3_client}"
-    )
+    bucket = f"bucket {settings.s3_bucket}, client {settings.s3_client}"
+    beside = f", large events and dead letters to {bucket}" if settings.s3_bucket else ""
+    where = f"queue {settings.sqs_queue_url}{beside}" if settings.sink == "sqs" else bucket
+    return f"valid; {settings.topics} as group {settings.consumer_group} to {where}"
 
 
 def open_files(max_in_flight: int, limit: int | None) -> Finding:
@@ -59,7 +59,7 @@ def open_files(max_in_flight: int, limit: int | None) -> Finding:
 
 def connection_pool(settings: Settings) -> Finding:
     """Both clients are given a pool as large as the bound, so that no write waits for a connection."""
-    if settings.s3_client == "aiobotocore":
+    if settings.sink == "sqs" or settings.s3_client == "aiobotocore":
         return ok("connection pool", f"{settings.max_in_flight:,} connections, as many as writes in flight")
     return ok("connection pool", f"obstore's pool has no bound; at most {settings.max_in_flight:,} writes in flight")
 

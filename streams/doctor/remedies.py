@@ -1,15 +1,17 @@
 """Remedies ready to paste: Kafka ACLs for both command lines, IAM statements with no more than what is needed. Pure.
 
-Kafka: which request needs which operation is in Kafka's documentation, "Authorization primitives". S3: "Actions,
-resources, and condition keys for Amazon S3" in AWS' Service Authorization Reference.
+Kafka: which request needs which operation is in Kafka's documentation, "Authorization primitives". S3 and SQS:
+"Actions, resources, and condition keys for Amazon S3" (Amazon SQS) in AWS' Service Authorization Reference.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -82,7 +84,8 @@ class Prefixes:
         listings = [template.listing_prefix("a", 0), template.listing_prefix("b", 1)]
         self.events = os.path.commonprefix(listings)  # noqa: RUF071 - S3 prefixes are text, not paths
         self.dead_letters = layout.dead_letter_prefix()
-        self.ledgers = layout.ledger_prefix() if settings.ledger_enabled else ""
+        keeps_ledger = settings.ledger_enabled and settings.sink == "s3"
+        self.ledgers = layout.ledger_prefix() if keeps_ledger else ""
 
     def all(self) -> list[str]:
         """Each once; those that another one covers are left out."""
@@ -135,13 +138,73 @@ class IamStatements:
         return [] if key is None else [self._key_statement("StreamsKey", [action], key)]
 
     def _key_statement(self, sid: str, actions: Sequence[str], key: str) -> dict[str, Any]:
-        name = key.rpartition(":")[2] if key.startswith("arn:") else key
-        if not name.startswith("alias/"):
-            arn = key if key.startswith("arn:") else f"{self._key_arns}:key/{key}"
-            return _statement(sid, actions, [arn])
-        # KMS developer guide, "Use aliases to control access": a policy cannot name an alias as its resource.
-        condition = {"ForAnyValue:StringEquals": {"kms:ResourceAliases": name}}
-        return {**_statement(sid, actions, [f"{self._key_arns}:key/*"]), "Condition": condition}
+        return _key_statement(sid, actions, key, self._key_arns)
+
+
+# -- SQS ---------------------------------------------------------------------------------------------------------------
+
+_SQS_OWN_KEY: Final = "alias/aws/sqs"
+"""AWS manages it, and its policy lets everybody use it who may use SQS in the account."""
+
+
+class SqsStatements:
+    """Statements of an IAM policy for one queue, and the commands that change it."""
+
+    def __init__(self, queue_url: str, region: str) -> None:
+        account, name = urlsplit(queue_url).path.strip("/").rpartition("/")[::2]
+        self._url = queue_url
+        self._region = region
+        self._arns = f"arn:{aws_partition(region)}"
+        self._account = account or "ACCOUNT_ID"
+        self.name = name
+        self.arn = f"{self._arns}:sqs:{region}:{self._account}:{name}"
+
+    def send(self, key: str = "") -> str:
+        """What the worker needs; `key` is the queue's KMS key, empty where it has none."""
+        statements = [_statement("StreamsSend", ["sqs:SendMessage"], [self.arn])]
+        if key and not key.endswith(_SQS_OWN_KEY):
+            actions = ["kms:GenerateDataKey", "kms:Decrypt"]
+            arns = f"{self._arns}:kms:{self._region}:{self._account}"
+            statements.append(_key_statement("StreamsKey", actions, key, arns))
+        return _policy(*statements)
+
+    def describe(self) -> str:
+        """What reading the queue's attributes needs."""
+        return _policy(_statement("StreamsDescribe", ["sqs:GetQueueAttributes"], [self.arn]))
+
+    def create(self) -> str:
+        """The command that makes the queue."""
+        fifo = ["--attributes", "FifoQueue=true"] if self.name.endswith(".fifo") else []
+        return shlex.join(["aws", "sqs", "create-queue", "--queue-name", self.name, "--region", self._region, *fifo])
+
+    def change(self, attribute: str) -> str:
+        """The command that sets an attribute (`NAME=VALUE`)."""
+        words = ["aws", "sqs", "set-queue-attributes", "--queue-url", self._url, "--region", self._region]
+        return shlex.join([*words, "--attributes", attribute])
+
+    def simulate(self, caller: str) -> str:
+        """The command that asks IAM whether this caller, by its ARN as STS tells it, may send."""
+        words = ["aws", "iam", "simulate-principal-policy", "--policy-source-arn", _policy_source(caller)]
+        return shlex.join([*words, "--action-names", "sqs:SendMessage", "--resource-arns", self.arn])
+
+
+def _policy_source(caller: str) -> str:
+    """The role of an assumed role: STS names its session, and leaves the role's path out."""
+    found = re.fullmatch(r"(arn:[a-z-]+):sts::(\d+):assumed-role/([^/]+)/.+", caller)
+    return f"{found[1]}:iam::{found[2]}:role/{found[3]}" if found else caller or "ROLE_ARN"
+
+
+# -- IAM ---------------------------------------------------------------------------------------------------------------
+
+
+def _key_statement(sid: str, actions: Sequence[str], key: str, key_arns: str) -> dict[str, Any]:
+    """For a KMS key by id, ARN or alias; `key_arns` is what the ARNs of the account's keys begin with."""
+    name = key.rpartition(":")[2] if key.startswith("arn:") else key
+    if not name.startswith("alias/"):
+        return _statement(sid, actions, [key if key.startswith("arn:") else f"{key_arns}:key/{key}"])
+    # KMS developer guide, "Use aliases to control access": a policy cannot name an alias as its resource.
+    condition = {"ForAnyValue:StringEquals": {"kms:ResourceAliases": name}}
+    return {**_statement(sid, actions, [f"{key_arns}:key/*"]), "Condition": condition}
 
 
 def aws_partition(region: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from streams.costs import describe_cost
+from streams.costs import describe_priced
 from streams.offset_set import Range
 
 SLOTS: Final = 400
@@ -41,7 +41,11 @@ def render_page(report: Mapping[str, Any]) -> str:
     environment.filters["offsets"] = describe_ranges
     bars = [bar(part) for part in report["partitions"]]
     return environment.get_template("verification.html").render(
-        report=report, bars=bars, slots=SLOTS, cost=describe_cost(report["requests"]), shown=RANGES_SHOWN
+        report=report,
+        bars=bars,
+        slots=SLOTS,
+        cost=describe_priced(report["requests"], report["cost_usd"]),
+        shown=RANGES_SHOWN,
     )
 
 

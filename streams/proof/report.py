@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from streams import __version__
-from streams.costs import cost_usd
+from streams.costs import Prices, cost_usd
 from streams.offset_set import OffsetSet
 from streams.proof.result import PartitionResult
 from streams.proof.verification import Verification
@@ -67,7 +67,7 @@ def make_report(
         "asked": _asked(verification),
         "method": describe_method(verification),
         "requests": dict(requests),
-        "cost_usd": round(cost_usd(requests), 6),
+        "cost_usd": round(cost_usd(requests, Prices.of(verification.settings)), 6),
         "estimated_requests": dict(estimate),
         "totals": _totals(verification.parts),
         "other_objects": verification.inventory.other_objects,

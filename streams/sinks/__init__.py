@@ -24,6 +24,8 @@ under a name that depends on its topic, partition and first offset alone; a seco
 effect of one. `ledger_writer` calls it, one call at a time for each partition, with the same rules for cancelling and
 for errors. For a sink without it no ledger is kept.
 
+A sink that AWS sends a bill for says what it has used by having `usage`; nothing is asked of it for an event.
+
 A new technology is one module here (or a few: the S3 and SQS sinks are split by stage), one branch in `make_sink`, and
 one row in `tests/conformance`.
 """
@@ -32,10 +34,12 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
+from streams.costs import Usage
 from streams.errors import RecordRejectedError
 from streams.ledger import Segment
 from streams.record import Record
 from streams.settings import Settings
+from streams.stats import Stats
 
 
 class Sink(Protocol):
@@ -66,6 +70,19 @@ class LedgerSink(Protocol):
 
     async def write_ledger(self, segment: Segment) -> str:
         """Make the segment durable; returns the name it is kept under. Raises as `Sink.write` does."""
+
+
+@runtime_checkable
+class BilledSink(Protocol):
+    """A sink that AWS sends a bill for."""
+
+    def usage(self, stats: Stats) -> Usage:
+        """What it has used since its start; `stats` is what `delivery` and `ledger_writer` have counted of it."""
+
+
+def usage_of(sink: Sink, stats: Stats) -> Usage:
+    """What a sink has used, nothing where AWS sends no bill for it."""
+    return sink.usage(stats) if isinstance(sink, BilledSink) else Usage()
 
 
 def make_sink(settings: Settings) -> Sink:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple, Protocol
 
+from streams.costs import Usage, billed_failures
 from streams.envelope import encode_dead_letter, encode_envelope
 from streams.errors import RecordRejectedError
 from streams.layout import Layout
@@ -16,6 +17,7 @@ from streams.ledger import Segment, encode_segment, segment_digest
 from streams.metadata import SIDECAR_SUFFIX, object_metadata
 from streams.record import Record
 from streams.settings import Settings
+from streams.stats import Stats
 
 JSON: Final = "application/json"
 NO_METADATA: Final[dict[str, str]] = {}
@@ -59,6 +61,7 @@ class S3Sink:
         self._layout = layout
         self._render = layout.template.render
         self._envelope = envelope
+        self._sidecars = 0
 
     @classmethod
     def from_settings(cls, settings: Settings) -> S3Sink:
@@ -76,6 +79,7 @@ class S3Sink:
         try:
             if sidecar is not None:
                 await self._client.put(sidecar)
+                self._sidecars += 1
             await self._client.put(request)
         except RecordRejectedError as rejection:
             raise RecordRejectedError(rejection.reason, f"{record.position}: {rejection.detail}") from rejection
@@ -93,6 +97,12 @@ class S3Sink:
         object_key = self._layout.ledger_key(*place, segment_digest(body))
         await self._client.put(PutRequest(object_key, body, content_type=JSON))
         return object_key
+
+    def usage(self, stats: Stats) -> Usage:
+        """Every PUT is one of those that `stats` counts, or of a sidecar."""
+        objects = stats.events.total() + stats.dead_letters.total() + stats.ledger_segments + self._sidecars
+        failures = billed_failures(stats.retries) + stats.ledger_write_errors
+        return Usage(s3_puts=objects + failures, s3_objects=objects, s3_bytes=stats.sent_bytes.total())
 
     def requests(self, record: Record) -> tuple[PutRequest, PutRequest | None]:
         """The object that the event becomes and its sidecar (`None` for nearly every event).

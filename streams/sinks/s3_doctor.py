@@ -14,19 +14,25 @@ from statistics import median
 from time import monotonic
 from typing import Final
 
-from streams.doctor.findings import Finding, ok, unchecked, wrong
+from streams.doctor.findings import Finding, unchecked, wrong
 from streams.doctor.remedies import CANARY_FOLDER, IamStatements, Prefixes
 from streams.errors import ConfigurationError, SinkUnavailableError, StreamsError
 from streams.metadata import object_metadata
 from streams.record import CREATE_TIME, Record
 from streams.settings import Settings
+from streams.sinks.doctor_signing import (
+    clock_finding,
+    credential_finding,
+    find_credentials,
+    identity_finding,
+    refused_finding,
+)
 from streams.sinks.s3 import PutRequest, S3Client, make_client
-from streams.sinks.s3_doctor_client import Answer, DoctorClient, find_credentials
+from streams.sinks.s3_address import credential_settings
+from streams.sinks.s3_doctor_client import Answer, DoctorClient
 from streams.sinks.s3_doctor_findings import (
     bucket_finding,
-    clock_finding,
     conditional_finding,
-    credential_finding,
     delete_finding,
     encryption_finding,
     get_finding,
@@ -35,7 +41,6 @@ from streams.sinks.s3_doctor_findings import (
     list_finding,
     owner_finding,
     put_finding,
-    refused_finding,
     versioning_finding,
 )
 
@@ -50,7 +55,7 @@ REMOVE_LIMIT_SECONDS: Final = 5.0
 async def examine_s3(settings: Settings) -> AsyncGenerator[Finding, None]:
     """Findings about S3, each part as far as those before it allow."""
     try:
-        credentials, facts = await find_credentials(settings)
+        credentials, facts = await find_credentials(credential_settings(settings))
         doctor = DoctorClient(settings, credentials)
     except ConfigurationError as error:
         yield wrong("s3 settings", str(error), "Correct the setting that the message names.")
@@ -137,16 +142,10 @@ class _Examination:
         yield lifecycle_finding(await self._doctor.ask("get_bucket_lifecycle_configuration"), self._iam)
 
     async def _identity(self) -> Finding:
-        check = "s3 identity"
-        try:
-            found = await self._doctor.identity()
-        except StreamsError as error:
-            return unchecked(check, f"STS did not tell ({error})")
-        if found is None:
-            return unchecked(check, "only AWS has an STS to ask (AWS_ENDPOINT_URL_STS can name another)")
-        self._account = found["Account"]
-        self._iam = IamStatements(self._settings, self._doctor.address.region, self._account)
-        return ok(check, found["Arn"])
+        finding, self._account = await identity_finding(self._doctor.identity, "S3")
+        if self._account:
+            self._iam = IamStatements(self._settings, self._doctor.address.region, self._account)
+        return finding
 
     # -- the bucket ---------------------------------------------------------------------------------------------------
 
@@ -176,11 +175,19 @@ class _Examination:
     async def _requests(self) -> AsyncGenerator[Finding, None]:
         events = self._prefixes.events
         refused = await self._canaries.put(events)
-        yield put_finding("events", self._canaries.key(events), refused, self._iam.put([events]), self._iam.kms())
+        name = "events" if self._settings.sink == "s3" else "large events"
+        yield put_finding(name, self._canaries.key(events), refused, self._iam.put([events]), self._iam.kms())
         for name, prefix in (("dead letters", self._prefixes.dead_letters), ("ledger", self._prefixes.ledgers)):
             if prefix:
                 error = await self._canaries.put(prefix)
                 yield put_finding(name, self._canaries.key(prefix), error, self._iam.put([prefix]), self._iam.kms())
+        if self._settings.sink == "s3":
+            async for finding in self._other_requests(events, refused):
+                yield finding
+        yield await self._delete()
+
+    async def _other_requests(self, events: str, refused: StreamsError | None) -> AsyncGenerator[Finding, None]:
+        """What the commands send that look at an archive; beside a queue there is none."""
         prefixes = self._prefixes.all()
         listing = await self._doctor.ask("list_objects_v2", Prefix=f"{events}{CANARY_FOLDER}")
         expected = None if refused else self._canaries.key(events)
@@ -190,7 +197,6 @@ class _Examination:
         else:
             async for finding in self._canary_findings(self._canaries.key(events)):
                 yield finding
-        yield await self._delete()
 
     async def _canary_findings(self, key: str) -> AsyncGenerator[Finding, None]:
         read = self._iam.get(self._prefixes.all())
@@ -219,7 +225,7 @@ class _Examination:
             return unchecked("s3 DELETE", "no canary could be written")
         refusals = await self._remove()
         self._canaries.left.clear()  # those that stay are named in the finding
-        return delete_finding(refusals, self._settings.s3_bucket, self._iam.delete(self._prefixes.all()))
+        return delete_finding(refusals, self._settings, self._iam.delete(self._prefixes.all()))
 
     async def _remove(self) -> dict[str, Answer]:
         """Take the canaries away; the answers to those that stay."""

@@ -6,45 +6,20 @@ import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from types import TracebackType
-from typing import Any, Final
+from typing import Any
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
-from botocore.configprovider import ConfiguredEndpointProvider
 from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.handlers import add_expect_header
 
 from streams.errors import SinkRefusedError, StreamsError
 from streams.settings import Settings
-from streams.sinks.credentials import CredentialSource
-from streams.sinks.s3_address import S3Address, credential_settings, resolve_address
-from streams.sinks.s3_errors import from_botocore, from_credentials
-
-REQUEST_LIMIT_SECONDS: Final = 10.0
-
-PROVIDERS: Final = {
-    "env": "environment variables",
-    "shared-credentials-file": "the shared credentials file",
-    "config-file": "the AWS config file",
-    "assume-role": "a role of the AWS profile",
-    "assume-role-with-web-identity": "the service account's role (web identity)",
-    "sso": "IAM Identity Center (SSO)",
-    "custom-process": "the profile's credential_process",
-    "container-role": "the container's role (ECS, EKS Pod Identity)",
-    "iam-role": "the instance's role (EC2 metadata)",
-}
-"""botocore's names of the members of its chain, in words."""
-
-
-@dataclass(frozen=True, slots=True)
-class CredentialFacts:
-    """Where credentials came from; `expires_at` is `None` where they last."""
-
-    provider: str
-    expires_at: datetime | None
+from streams.sinks.doctor_signing import REQUEST_LIMIT_SECONDS, Identity, skew_seconds
+from streams.sinks.s3_address import S3Address, resolve_address
+from streams.sinks.s3_errors import from_botocore
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,28 +40,6 @@ class Answer:
         return isinstance(self.error, SinkRefusedError) and self.error.reason in ("access_denied", "kms")
 
 
-async def find_credentials(settings: Settings) -> tuple[ReadOnlyCredentials, CredentialFacts]:
-    """The credentials that the worker would sign with, and where they come from. Raises `StreamsError`."""
-    source = CredentialSource(credential_settings(settings))
-    try:
-        async with asyncio.timeout(REQUEST_LIMIT_SECONDS):
-            frozen = await source.frozen()
-            return frozen, await _facts(settings)
-    except TimeoutError as error:
-        raise from_credentials(error) from error
-    finally:
-        await source.close()
-
-
-async def _facts(settings: Settings) -> CredentialFacts:
-    found = await get_session().get_credentials()
-    provider = PROVIDERS.get(found.method, found.method)
-    if settings.s3_role_arn is not None:
-        return CredentialFacts(f"{settings.s3_role_arn}, assumed with {provider}", None)
-    await found.get_frozen_credentials()
-    return CredentialFacts(provider, getattr(found, "_expiry_time", None))
-
-
 class DoctorClient:
     """An S3 client without retries or redirects; use it with `async with`. Each request has a time limit."""
 
@@ -94,11 +47,7 @@ class DoctorClient:
         self._settings = settings
         self._session = get_session()
         self.address: S3Address = resolve_address(settings, self._session)
-        self._keys = {
-            "aws_access_key_id": credentials.access_key,
-            "aws_secret_access_key": credentials.secret_key,
-            "aws_session_token": credentials.token,
-        }
+        self.identity = Identity(credentials, self.address.region, self.address.endpoint_url)
         self._stack = AsyncExitStack()
         self._client: Any = None
 
@@ -110,7 +59,7 @@ class DoctorClient:
                 endpoint_url=self.address.endpoint_url,
                 verify=None if self._settings.s3_ca_file is None else str(self._settings.s3_ca_file),
                 config=self._config(),
-                **self._keys,
+                **self.identity.keys,
             )
         )
         events = self._client.meta.events
@@ -151,41 +100,6 @@ class DoctorClient:
             return Answer(0, {}, {}, from_botocore(error))
         return _answer(body, sent_at, None)
 
-    async def identity(self) -> dict[str, str] | None:
-        """Who STS says that this is (`Arn`, `Account`); `None` where there is no STS to ask. Raises `StreamsError`.
-
-        An S3-compatible server's credentials are not for AWS' STS; `AWS_ENDPOINT_URL_STS` says which STS knows them.
-        """
-        if not (self.is_aws or self._has_sts()):
-            return None
-        config = AioConfig(
-            retries={"total_max_attempts": 1}, connect_timeout=REQUEST_LIMIT_SECONDS, read_timeout=REQUEST_LIMIT_SECONDS
-        )
-        try:
-            async with (
-                asyncio.timeout(REQUEST_LIMIT_SECONDS),
-                self._session.create_client(
-                    "sts", region_name=self.address.region, config=config, **self._keys
-                ) as client,
-            ):
-                answer = await client.get_caller_identity()
-        except (ClientError, BotoCoreError, HTTPClientError, TimeoutError, OSError) as error:
-            raise from_credentials(error) from error
-        return {"Arn": str(answer["Arn"]), "Account": str(answer["Account"])}
-
-    @property
-    def is_aws(self) -> bool:
-        """Whether the endpoint is AWS's own."""
-        return ".amazonaws." in f"{self.address.endpoint_url}/"
-
-    def _has_sts(self) -> bool:
-        provider = ConfiguredEndpointProvider(
-            full_config=self._session.full_config,
-            scoped_config=self._session.get_scoped_config(),
-            client_name="sts",
-        )
-        return provider.provide() is not None
-
 
 def _forbid_redirects(params: dict[str, Any], **_: Any) -> None:
     """Make botocore believe that it has followed a redirect already: a wrong region is told, not worked around."""
@@ -203,17 +117,5 @@ def _answer(response: dict[str, Any], sent_at: datetime, error: StreamsError | N
         response,
         error,
         "" if code == str(status) else code,
-        _skew_seconds(headers.get("date"), sent_at),
+        skew_seconds(headers.get("date"), sent_at),
     )
-
-
-def _skew_seconds(date: str | None, sent_at: datetime) -> float | None:
-    """Our clock minus the server's; the time half-way of the exchange is what its Date stands for."""
-    if date is None:
-        return None
-    try:
-        theirs = parsedate_to_datetime(date)
-    except ValueError:
-        return None
-    ours = sent_at + (datetime.now(UTC) - sent_at) / 2
-    return (ours - theirs).total_seconds()

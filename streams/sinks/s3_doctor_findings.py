@@ -4,47 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from math import ceil
 from typing import Any, Final
 
 from streams.doctor.findings import Finding, ok, unchecked, warning, wrong
 from streams.doctor.remedies import IamStatements
-from streams.errors import RecordRejectedError, SinkRefusedError, SinkUnavailableError, StreamsError
+from streams.errors import SinkRefusedError, StreamsError
 from streams.settings import Settings
+from streams.sinks.doctor_signing import refused_finding
 from streams.sinks.s3_address import S3Address
-from streams.sinks.s3_doctor_client import Answer, CredentialFacts
+from streams.sinks.s3_doctor_client import Answer
 
-CLOCK_WARNING_SECONDS: Final = 60.0
-CLOCK_WRONG_SECONDS: Final = 900.0
-"""S3 API reference, "Error responses": RequestTimeTooSkewed beyond 15 minutes."""
 PUTS_PER_SECOND: Final = 3500
 """What S3 takes per prefix (user guide, "Optimizing Amazon S3 performance")."""
 MOST_IN_FLIGHT: Final = 10_000
 _READ_COMMANDS: Final = "get, restore, redrive, verify --content and repair"
 _RULES_SHOWN: Final = 5
-
-
-def credential_finding(facts: CredentialFacts) -> Finding:
-    """Where the credentials came from."""
-    if facts.expires_at is None:
-        return ok("s3 credentials", f"from {facts.provider}")
-    return ok(
-        "s3 credentials", f"from {facts.provider}, good until {facts.expires_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-    )
-
-
-def refused_finding(check: str, error: StreamsError) -> Finding:
-    """An error of S3 or of the credentials, with the remedy that it brings."""
-    if isinstance(error, SinkRefusedError):
-        return wrong(check, f"{error.reason}: {error.detail}", error.remedy)
-    if isinstance(error, SinkUnavailableError | RecordRejectedError):
-        return wrong(
-            check,
-            f"{error.reason}: {error.detail}",
-            "Check STREAMS_S3_ENDPOINT_URL, the network and S3's status, and run it again.",
-        )
-    return wrong(check, str(error), "Correct the setting that the message names.")
 
 
 def bucket_finding(address: S3Address, head: Answer, told: Answer, iam: IamStatements) -> tuple[Finding, bool]:
@@ -97,20 +73,6 @@ def _missing(check: str, address: S3Address) -> Finding:
         "Correct STREAMS_S3_BUCKET (or STREAMS_S3_ENDPOINT_URL), or create it: aws s3api create-bucket --bucket "
         f"{address.bucket} --region {address.region}{location}",
     )
-
-
-def clock_finding(skew_seconds: float | None) -> Finding | None:
-    """This machine's clock against S3's, `None` where no answer had a date."""
-    check = "clock"
-    if skew_seconds is None:
-        return None
-    remedy = "Set this machine's clock and keep it set (timedatectl set-ntp true; chronyc makestep)."
-    facts = f"{abs(skew_seconds):,.0f} s {'ahead of' if skew_seconds > 0 else 'behind'} S3's"
-    if abs(skew_seconds) > CLOCK_WRONG_SECONDS:
-        return wrong(check, f"{facts}; S3 refuses requests that are more than 15 minutes off", remedy)
-    if abs(skew_seconds) > CLOCK_WARNING_SECONDS:
-        return warning(check, f"{facts}; from 15 minutes on S3 refuses every request", remedy)
-    return ok(check, "within a minute of S3's" if abs(skew_seconds) >= 2 else "agrees with S3's")
 
 
 def put_finding(name: str, key: str, error: StreamsError | None, statement: str, key_statement: str) -> Finding:
@@ -206,6 +168,13 @@ def encryption_finding(settings: Settings, answer: Answer) -> Finding:
         )
     if wanted_key is not None and key and wanted_key.rpartition("/")[2] != key.rpartition("/")[2]:
         return _other_key(check, wanted_key, key)
+    if algorithm == "aws:kms" and answer.headers.get("x-amz-server-side-encryption-bucket-key-enabled") != "true":
+        return warning(
+            check,
+            f"{facts}, without a bucket key: S3 sends KMS a request for each object, which KMS bills and limits",
+            "Set STREAMS_S3_BUCKET_KEY_ENABLED=true, or turn the bucket key on in the bucket's default encryption "
+            "(docs/costs.md).",
+        )
     return ok(check, facts if wanted or not algorithm else f"{facts} (the bucket's own)")
 
 
@@ -231,17 +200,19 @@ def conditional_finding(answer: Answer) -> Finding:
     return unchecked(check, f"it was answered {answer.status} {answer.code} (the worker does not need it)")
 
 
-def delete_finding(refusals: Mapping[str, Answer], bucket: str, statement: str) -> Finding:
+def delete_finding(refusals: Mapping[str, Answer], settings: Settings, statement: str) -> Finding:
     """What became of the canaries."""
     check = "s3 DELETE"
     if not refusals:
         return ok(check, "allowed; nothing is left of the canaries")
-    left = ", ".join(f"s3://{bucket}/{key}" for key in refusals)
+    left = ", ".join(f"s3://{settings.s3_bucket}/{key}" for key in refusals)
     first = next(iter(refusals.values()))
+    facts = f"{'denied' if first.denied else 'failed'} ({first.error}); the worker goes without"
+    if settings.sink != "s3":  # no command deletes anything beside a queue
+        return warning(check, f"{facts}. Left over: {left}", "Delete what is left over.")
     return warning(
         check,
-        f"{'denied' if first.denied else 'failed'} ({first.error}); the worker goes without, but redrive cannot take "
-        f"dead letters away. Left over: {left}",
+        f"{facts}, but redrive cannot take dead letters away. Left over: {left}",
         f"Delete what is left over. For whoever runs redrive, add:\n{statement}",
     )
 

@@ -8,6 +8,7 @@ count where the settings say nothing.
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,8 @@ class ObstoreClient:
         self._signs_with: ReadOnlyCredentials | None = None
 
     async def start(self) -> None:
+        # Read by obstore's runtime (tokio) when the process sends its first request; there is no other way to say it.
+        os.environ["TOKIO_WORKER_THREADS"] = str(self._settings.s3_client_threads)
         self._address = resolve_address(self._settings, get_session())
 
     async def put(self, request: PutRequest) -> None:

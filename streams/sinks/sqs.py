@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from streams.costs import Usage
 from streams.errors import RecordRejectedError
 from streams.layout import Layout
 from streams.record import Record
@@ -16,6 +17,7 @@ from streams.sinks.s3 import S3Client, S3Sink, make_client
 from streams.sinks.sqs_batches import Batches
 from streams.sinks.sqs_client import SqsClient
 from streams.sinks.sqs_message import Message, MessageRules
+from streams.stats import Stats
 
 SERVICE_LIMIT_BYTES: Final = 1024**2
 """SQS's own limit for a message and for a request. Dead letters are held to it alone: what is past the settings' limit
@@ -32,14 +34,14 @@ class SqsSink:
     def __init__(self, settings: Settings) -> None:
         if settings.sqs_queue_url is None:
             raise ValueError("no queue is configured")
-        self._rules = _rules(settings, settings.sqs_queue_url)
+        self._rules = message_rules(settings, settings.sqs_queue_url)
         self._max_message_bytes = settings.sqs_max_message_bytes
         self._queue = _Queue(settings, settings.sqs_queue_url, settings.sqs_max_message_bytes)
         self._overflow = _Overflow(settings, self._rules) if settings.s3_bucket else None
         self._dead_letters: _Queue | None = None
         if self._overflow is None and settings.sqs_dead_letter_queue_url is not None:
             self._dead_letters = _Queue(settings, settings.sqs_dead_letter_queue_url, SERVICE_LIMIT_BYTES)
-            self._dead_letter_rules = _rules(settings, settings.sqs_dead_letter_queue_url)
+            self._dead_letter_rules = message_rules(settings, settings.sqs_dead_letter_queue_url)
 
     async def start(self) -> None:
         await self._queue.start()
@@ -81,6 +83,15 @@ class SqsSink:
         await self._dead_letters.send(message)
         return f"{self._dead_letters.url} ({record.position})"
 
+    def usage(self, stats: Stats) -> Usage:
+        """Requests as the clients have counted them: how many events share one is known to nobody else."""
+        requests = self._queue.billed_requests
+        if self._dead_letters is not None:
+            requests += self._dead_letters.billed_requests
+        if self._overflow is None:
+            return Usage(sqs_requests=requests)
+        return Usage(self._overflow.puts, self._overflow.objects, self._overflow.object_bytes, requests)
+
     async def _write_past_limit(self, record: Record, message: Message) -> int:
         """The event as an object, and then a message that points to it: a pointer never points to nothing."""
         if self._overflow is None:
@@ -107,6 +118,11 @@ class _Queue:
         self.send = self._batches.send
         self.expect = self._batches.expect
 
+    @property
+    def billed_requests(self) -> int:
+        """Requests that SQS has answered, as it bills them."""
+        return self._client.billed_requests
+
     async def start(self) -> None:
         await self._client.start()
 
@@ -125,6 +141,9 @@ class _Overflow:
         layout = Layout(settings)
         self._values = S3Sink(self._client, layout)
         self._envelopes = S3Sink(self._client, layout, envelope=True)
+        self.puts = 0
+        self.objects = 0
+        self.object_bytes = 0
 
     async def start(self) -> None:
         await self._client.start()
@@ -136,14 +155,21 @@ class _Overflow:
         """Write the event's object; the message that points to it, and the object's bytes."""
         sink = self._envelopes if self._rules.needs_envelope(record) else self._values
         object_key = sink.requests(record)[0].object_key
+        self.puts += 1
         object_bytes = await sink.write(record)
+        self.objects += 1
+        self.object_bytes += object_bytes
         return self._rules.pointer(record, self._bucket, object_key, object_bytes), object_bytes
 
     async def write_dead_letter(self, record: Record, rejection: RecordRejectedError) -> str:
-        return await self._values.write_dead_letter(record, rejection)
+        self.puts += 1
+        object_key = await self._values.write_dead_letter(record, rejection)
+        self.objects += 1
+        return object_key
 
 
-def _rules(settings: Settings, queue_url: str) -> MessageRules:
+def message_rules(settings: Settings, queue_url: str) -> MessageRules:
+    """How messages for this queue are made."""
     return MessageRules(
         envelope=settings.body == "envelope",
         fifo=queue_url.endswith(".fifo"),

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from math import ceil
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -20,6 +21,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.utils import get_environ_proxies
 
+from streams.costs import SQS_BILLED_BYTES
 from streams.errors import SinkUnavailableError, StreamsError
 from streams.settings import Settings
 from streams.sinks.credentials import CredentialSettings, CredentialSource
@@ -31,6 +33,8 @@ OTHER_REGION: Final = "us-east-1"
 """What SQS-compatible servers expect in signatures."""
 
 _HEADERS: Final = {"Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": "AmazonSQS.SendMessageBatch"}
+_TARGET: Final = "X-Amz-Target"
+_ASK_LIMIT_SECONDS: Final = 10.0
 # sqs.REGION.amazonaws.com, sqs-fips.REGION..., VPCE.sqs.REGION.vpce..., and the older REGION.queue.amazonaws.com.
 _REGION: Final = re.compile(r"(?:^|\.)sqs(?:-fips)?\.([a-z0-9-]+)\.|^([a-z0-9-]+)\.queue\.amazonaws\.")
 _LEGACY_HOST: Final = re.compile(r"(?:[a-z0-9-]+\.)?queue\.(amazonaws\.com(?:\.cn)?)")
@@ -63,6 +67,15 @@ def resolve_queue_address(settings: Settings, queue_url: str, session: Any) -> S
     return SqsAddress(region, settings.sqs_endpoint_url or configured_endpoint(session, "sqs") or own)
 
 
+class SqsReply(NamedTuple):
+    """What SQS said to a request of `ask`: `error` is ours where it was no success, with SQS's code."""
+
+    document: dict[str, Any]
+    headers: dict[str, str]
+    error: StreamsError | None = None
+    code: str = ""
+
+
 class SqsClient:
     """Sends batches of messages to one queue."""
 
@@ -73,12 +86,14 @@ class SqsClient:
         self._address: SqsAddress | None = None
         self._credentials: CredentialSource | None = None
         self._http: Any = None
+        self.billed_requests = 0
+        """Requests that SQS has answered, each once for every 64 KiB of messages; answers 5xx are left out."""
 
     async def start(self) -> None:
         """Get ready; no network needed. Raises `ConfigurationError`."""
         settings, session = self._settings, get_session()
         address = self._address = resolve_queue_address(settings, self._queue_url, session)
-        self._credentials = CredentialSource(_credential_settings(settings, address.region))
+        self._credentials = CredentialSource(credential_settings(settings, address.region))
         self._stack.push_async_callback(self._credentials.close)
         self._http = await self._stack.enter_async_context(
             AIOHTTPSession(
@@ -105,15 +120,32 @@ class SqsClient:
                 status, headers, content = await self._post(body)
         except Exception as error:
             raise from_transport(error) from error
+        if status < 500:
+            self.billed_requests += 1 if len(body) <= SQS_BILLED_BYTES else _billed_parts(messages)
         if status != 200:
             raise self._meaning(_read_error(status, headers, content))
         return _read_outcomes(content, len(messages), headers.get("x-amzn-requestid", ""))
 
-    async def _post(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
+    async def ask(self, operation: str, **parameters: Any) -> SqsReply:
+        """Any other request about the queue, for `doctor`; never raises but for cancellation."""
+        body = orjson.dumps({"QueueUrl": self._queue_url, **parameters})
+        try:
+            async with asyncio.timeout(min(_ASK_LIMIT_SECONDS, self._settings.sqs_request_timeout_seconds)):
+                status, headers, content = await self._post(body, {**_HEADERS, _TARGET: f"AmazonSQS.{operation}"})
+        except Exception as error:
+            return SqsReply({}, {}, from_transport(error))
+        if status != 200:
+            answer = _read_error(status, headers, content)
+            return SqsReply({}, headers, classify_sqs(answer), answer.code)
+        return _read_document(headers, content)
+
+    async def _post(
+        self, body: bytes, request_headers: Mapping[str, str] = _HEADERS
+    ) -> tuple[int, dict[str, str], bytes]:
         if self._address is None or self._credentials is None:
             raise RuntimeError("send before start")
         credentials = self._credentials.known() or await self._credentials.frozen()
-        request = AWSRequest("POST", self._address.endpoint_url + "/", headers=_HEADERS, data=body)
+        request = AWSRequest("POST", self._address.endpoint_url + "/", headers=request_headers, data=body)
         SigV4Auth(credentials, "sqs", self._address.region).add_auth(request)
         answer = await self._http.send(request.prepare())
         return answer.status_code, answer.headers, await answer.content
@@ -127,7 +159,13 @@ class SqsClient:
         return meaning
 
 
-def _credential_settings(settings: Settings, region: str) -> CredentialSettings:
+def _billed_parts(messages: Sequence[Message]) -> int:
+    """For how many requests SQS bills this one."""
+    return max(1, ceil(sum(message.size_bytes for message in messages) / SQS_BILLED_BYTES))
+
+
+def credential_settings(settings: Settings, region: str) -> CredentialSettings:
+    """What the settings say of the credentials for SQS."""
     return CredentialSettings(
         "SQS",
         region,
@@ -149,6 +187,16 @@ def _read_error(status: int, headers: dict[str, str], content: bytes) -> SqsAnsw
     # The older word for the same is the more precise one where there are two: AWS.SimpleQueueService.NonExistentQueue.
     code = headers.get("x-amzn-query-error", "").partition(";")[0] or code
     return SqsAnswer(status, code, message, headers.get("x-amzn-requestid", ""))
+
+
+def _read_document(headers: dict[str, str], content: bytes) -> SqsReply:
+    try:
+        document = orjson.loads(content)
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        return SqsReply({}, headers, SinkUnavailableError("server_error", "the answer may not be SQS's"))
+    return SqsReply(document, headers)
 
 
 def _read_outcomes(content: bytes, count: int, request_id: str) -> list[StreamsError | None]:

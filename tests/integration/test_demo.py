@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -52,6 +53,18 @@ def table_row(output: str, system: str) -> list[str]:
     return lines[0].removeprefix(system).split()
 
 
+def costs(output: str) -> dict[str, float]:
+    """What the sentence below the table says: the rate, and the dollars of a day on S3 and on SQS."""
+    sentence = (
+        r"At ([\d,]+) a second a day costs \$([\d,.]+) in PUTs to S3 \(and its objects \$([\d,.]+) a month to keep\), "
+        r"or \$([\d,.]+) in requests to SQS \(us-east-1, 2026-11; docs/costs\.md\)\."
+    )
+    found = re.search(sentence, " ".join(output.split()))
+    assert found is not None, output
+    names = ("rate", "s3", "storage", "sqs")
+    return {name: float(text.replace(",", "")) for name, text in zip(names, found.groups(), strict=True)}
+
+
 def wait_until_it_ends(worker: Worker) -> None:
     deadline_seconds = time.monotonic() + DEMO_SECONDS
     while time.monotonic() < deadline_seconds:
@@ -95,6 +108,9 @@ def test_demo_verifies_every_object_and_ends_with_the_table() -> None:
     for system, seconds in (("published, one after another", "73.57"), ("published, thread pool", "4.93")):
         assert seconds == table_row(demo.stdout, system)[1]
     assert "PROVED: all 1,000 events of 4 partitions" in demo.stdout
+    cost = costs(demo.stdout)
+    assert cost["rate"] * 86_400 * 0.005 / 1000 == pytest.approx(cost["s3"], rel=0.02)
+    assert cost["rate"] * 86_400 * 0.04 / 1e6 == pytest.approx(cost["sqs"], rel=0.02)
     assert "/stats" in demo.stdout
 
 
@@ -108,6 +124,9 @@ def test_demo_with_sqs_verifies_every_message() -> None:
     assert (messages, verified) == ("1,000", "1,000")
     for system, seconds in (("published, one after another", "34.14"), ("published, thread pool", "2.26")):
         assert seconds == table_row(demo.stdout, system)[1]
+    cost = costs(demo.stdout)
+    assert cost["rate"] * 86_400 * 0.04 / 1e6 <= 1.01 * cost["sqs"], "no request holds more than ten messages"
+    assert cost["sqs"] < cost["s3"] / 20
 
 
 def test_demo_with_another_sink_says_what_there_is() -> None:

@@ -134,6 +134,8 @@ async def test_healthy_secure_setup_has_nothing_to_mend(
     assert f"read {secured_topic}/0/0" in report[f"kafka topic {secured_topic}: READ"].finding
     assert "retention.ms=604800000" in report[f"kafka topic {secured_topic}: retention"].finding
     assert "3 events in 2 partitions" in report["kafka lag"].finding
+    assert "3 events came in the last 24 h: 3 PUTs" in report["cost"].finding
+    assert "at 1 bytes each (a sample)" in report["cost"].finding
     assert [] == s3_server.keys(bucket)
     assert Verdict(report.findings).healthy
 
@@ -517,6 +519,15 @@ async def test_no_credentials(diagnose: Diagnose) -> None:
     report = await diagnose({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""})
     assert ["s3 credentials"] == report.wrong
     assert "AWS_PROFILE" in report["s3 credentials"].remedy
+
+
+async def test_storage_class_that_bills_small_objects_as_large_ones(diagnose: Diagnose) -> None:
+    """By the size of the events that were read: one byte each."""
+    report = await diagnose({"STREAMS_S3_STORAGE_CLASS": "STANDARD_IA"})
+    line = report["s3 storage class STANDARD_IA"]
+    assert Status.WARNING == line.status
+    assert "These events have about 1 bytes: storage here costs 71,235 times STANDARD's" in line.finding
+    assert "3 PUTs, $0.0001 a day" in report["cost"].finding
 
 
 async def test_missing_bucket(diagnose: Diagnose) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from email.message import Message
+from http.client import HTTPConnection
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -12,6 +14,7 @@ from urllib.request import Request, urlopen
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from streams.web import CONTENT_SECURITY_POLICY
 from tests.conftest import MakeTopic, Produce
 from tests.integration.conftest import StartWorker
 from tests.services.archive import Archive, next_offsets
@@ -21,9 +24,20 @@ from tests.services.s3_proxy import S3FaultProxy
 from tests.services.waiting import wait_until
 from tests.services.worker import WorkerProcess
 
-PAGES = ["/stats", "/metrics", "/health/live", "/health/ready"]
-COUNTER_UNITS = ("_events", "_bytes", "_letters", "_errors", "_rebalances", "_segments")
-GAUGE_UNITS = ("_offset", "_events", "_seconds", "_bytes", "_in_flight", "_limit", "_maximum", "_retry")
+PAGES = ["/", "/dashboard/history", "/dashboard/dashboard.js", "/stats", "/metrics", "/health/live", "/health/ready"]
+COUNTER_UNITS = ("_events", "_bytes", "_letters", "_errors", "_rebalances", "_segments", "_requests")
+GAUGE_UNITS = (
+    "_offset",
+    "_events",
+    "_seconds",
+    "_bytes",
+    "_in_flight",
+    "_limit",
+    "_maximum",
+    "_retry",
+    "_per_day",
+    "_tasks",
+)
 GAUGE_FLAGS = ("_held", "_failing")
 """Gauges that are 0 or 1."""
 
@@ -155,7 +169,7 @@ def test_metrics_are_named_by_the_rules(
         assert re.fullmatch("[a-z_]+", family.name)
         assert family.documentation
         for sample in family.samples:
-            assert set(sample.labels) <= {"topic", "partition", "error_type", "stage", "le"}
+            assert set(sample.labels) <= {"topic", "partition", "error_type", "stage", "le", "kind"}
         if family.type == "counter":
             assert family.name.endswith(COUNTER_UNITS), family.name
             assert {f"{family.name}_total"} >= {sample.name for sample in family.samples}
@@ -237,6 +251,26 @@ def test_only_its_own_address_and_pages_are_served(idle_worker: WorkerProcess) -
     """Faust's own pages (tables, router, statistics) are not there."""
     for page in ("/router/", "/table/", "/stats/", "/graph/", "/production/stats"):
         assert (page, 404) == (page, idle_worker.get(page)[0])
+    assert "<title>" in idle_worker.get("/")[1], "Faust's own index is not what answers"
+
+
+def test_every_answer_carries_the_security_headers(idle_worker: WorkerProcess) -> None:
+    """Pages, assets and refusals alike; no header lets another site read, or tells versions."""
+    for page in (*PAGES, "/nothing", "/dashboard/nothing.js", "/dashboard/..%2fpage.py", "/admin/pause"):
+        answer = headers(idle_worker, page)
+        assert (page, CONTENT_SECURITY_POLICY) == (page, answer["Content-Security-Policy"])
+        assert ("nosniff", "no-referrer") == (answer["X-Content-Type-Options"], answer["Referrer-Policy"])
+        assert [] == [name for name in answer if name.lower().startswith("access-control") or name == "Server"]
+
+
+def headers(worker: WorkerProcess, page: str) -> Message[str, str]:
+    """Of the answer to a page of another site, whatever its status."""
+    connection = HTTPConnection("127.0.0.1", worker.web_port, timeout=5)
+    try:
+        connection.request("GET", page, headers={"Origin": "https://evil.example"})
+        return connection.getresponse().headers
+    finally:
+        connection.close()
 
 
 def test_ready_only_once_the_group_has_answered(make_topic: MakeTopic, start_worker: StartWorker) -> None:

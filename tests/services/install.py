@@ -1,14 +1,18 @@
 """Gets the programs that the tests run for real, into `.services/` (git-ignored): `python -m tests.services.install`.
 
-Kafka and ElasticMQ (the SQS server) come as jars through Maven, versitygw (the S3 server) and helm through
-`go install`. What is there already is left alone, so that calling this before every test run costs nothing. Standard
-library only.
+Kafka and ElasticMQ (the SQS server) come as jars through Maven, versitygw (the S3 server), helm and compose-spec
+through `go install`. What is there already is left alone, so that calling this before every test run costs nothing.
+Standard library only.
+
+What only the system's package manager has (`PACKAGES`) is installed on a throw-away machine alone: as root, with `CI`
+set. Anywhere else the command is printed for the person to run.
 
 A missing toolchain is no error on a person's machine, where the tests that need it are skipped; with `CI` set it is.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -16,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,6 +32,15 @@ KAFKA_JARS = SERVICES / "kafka-4.1.1"
 ELASTICMQ_JARS = SERVICES / "elasticmq-1.6.14"
 VERSITYGW = SERVICES / "versitygw-v1.8.0" / "versitygw"
 HELM = SERVICES / "helm-v3.22.0" / "helm"
+HELM_UNITTEST = SERVICES / "helm-unittest-v1.1.2" / "helm-unittest"
+PROMTOOL = SERVICES / "promtool-v0.316.0" / "promtool"
+CRD_FILES = {
+    "github.com/prometheus-operator/prometheus-operator@v0.85.0": "example/prometheus-operator-crd/*.yaml",
+    "github.com/kedacore/keda/v2@v2.20.2": "config/crd/bases/*.yaml",
+    "github.com/external-secrets/external-secrets@v1.3.2": "config/crds/bases/*.yaml",
+}
+CRDS = SERVICES / "crds-prometheus-operator-0.85.0-keda-2.20.2-external-secrets-1.3.2" / "keda.sh_scaledobjects.yaml"
+COMPOSE_SPEC = SERVICES / "compose-spec-v2.16.2" / "cmd"
 
 
 class NotInstalledError(Exception):
@@ -42,6 +56,8 @@ class Part:
     tools: tuple[str, ...]
     install: Callable[[Path], None]
     duration: str
+    package: str | None = None
+    """The Debian package that has it, for what is not made in `.services/`."""
 
     def missing_tools(self) -> list[str]:
         return [tool for tool in self.tools if shutil.which(tool) is None]
@@ -49,6 +65,8 @@ class Part:
     def problem(self) -> str | None:
         """Why tests cannot use this part, in words for the person who runs them; `None` when they can."""
         if not self.path.exists():
+            if self.package:
+                return f"{self.name} is not installed (Debian, Ubuntu: {_apt_command(self.package)})"
             missing = self.missing_tools()
             remedy = f"install {' and '.join(missing)}, then run make test" if missing else "run make services"
             return f"{self.name} is not installed: {remedy}"
@@ -77,11 +95,59 @@ def _copy_jars(pom: Path) -> Callable[[Path], None]:
     return install
 
 
-def _go_install(module: str) -> Callable[[Path], None]:
+def _go_install(module: str, tags: str = "") -> Callable[[Path], None]:
     def install(partial: Path) -> None:
-        _run(["go", "install", module], {"GOBIN": str(partial)})
+        _run(["go", "install", f"-tags={tags}", module], {"GOBIN": str(partial)})
 
     return install
+
+
+def _unpacked(module: str) -> Path:
+    """Where Go has put the module's files."""
+    described = subprocess.run(["go", "mod", "download", "-json", module], capture_output=True, check=False)
+    module_files = json.loads(described.stdout or b"{}")
+    if "Dir" not in module_files:
+        raise NotInstalledError(f"{module}: {module_files.get('Error') or described.stderr.decode(errors='replace')}")
+    return Path(module_files["Dir"])
+
+
+def _go_build(module: str, package: str) -> Callable[[Path], None]:
+    """For a module that replaces others in its go.mod, which `go install` refuses: built where it was unpacked."""
+
+    def install(partial: Path) -> None:
+        _run(["go", "build", "-C", str(_unpacked(module)), "-o", str(partial / Path(package).name), package])
+
+    return install
+
+
+def _copy_crds(partial: Path) -> None:
+    for module, pattern in CRD_FILES.items():
+        for file in _unpacked(module).glob(pattern):
+            shutil.copyfile(file, partial / file.name)
+
+
+def _apt_command(package: str) -> str:
+    return f"sudo apt-get install --no-install-recommends {package}"
+
+
+@cache
+def _update_package_lists() -> None:
+    _run(["apt-get", "-qq", "update"])
+
+
+def _apt_install(package: str) -> Callable[[Path], None]:
+    def install(_: Path) -> None:
+        if not os.environ.get("CI") or os.geteuid() != 0:
+            raise NotInstalledError(f"Only CI changes the system: {_apt_command(package)}")
+        _update_package_lists()
+        command = ["apt-get", "-qq", "install", "-y", "--no-install-recommends", package]
+        _run(command, {"DEBIAN_FRONTEND": "noninteractive"})
+
+    return install
+
+
+def _debian(program: str, package: str, duration: str) -> Part:
+    return Part(program, Path("/usr/bin", program), ("apt-get",), _apt_install(package), duration, package)
 
 
 KAFKA = Part("Kafka", KAFKA_JARS, ("java", "mvn"), _copy_jars(POM), "10 s")
@@ -94,7 +160,50 @@ S3 = Part(
     "75 s, once",
 )
 HELM_PROGRAM = Part("helm", HELM, ("go",), _go_install("helm.sh/helm/v3/cmd/helm@v3.22.0"), "2 minutes, once")
-PARTS = {"kafka": KAFKA, "s3": S3, "sqs": SQS, "helm": HELM_PROGRAM}
+HELM_UNITTEST_PROGRAM = Part(
+    "helm-unittest",
+    HELM_UNITTEST,
+    ("go",),
+    _go_build("github.com/helm-unittest/helm-unittest@v1.1.2", "./cmd/helm-unittest"),
+    "80 s, once",
+)
+# Without the plugins for service discovery: rules need none of them.
+PROMTOOL_PROGRAM = Part(
+    "promtool",
+    PROMTOOL,
+    ("go",),
+    _go_install("github.com/prometheus/prometheus/cmd/promtool@v0.316.0", "remove_all_sd"),
+    "160 s, once",
+)
+CRD_SCHEMAS = Part("schemas of Kubernetes operators", CRDS, ("go",), _copy_crds, "10 s")
+COMPOSE_CHECK = Part(
+    "compose-spec (the check of compose.yaml)",
+    COMPOSE_SPEC,
+    ("go",),
+    _go_install("github.com/compose-spec/compose-go/v2/cmd@v2.16.2"),
+    "30 s, once",
+)
+CHROMIUM = _debian("chromium", "chromium", "1 minute, once")
+BUILDAH = _debian("buildah", "buildah", "10 s")
+MMDEBSTRAP = _debian("mmdebstrap", "mmdebstrap", "10 s")
+SYSTEMD_ANALYZE = _debian("systemd-analyze", "systemd", "10 s")
+PACKAGES = {
+    "chromium": CHROMIUM,
+    "buildah": BUILDAH,
+    "mmdebstrap": MMDEBSTRAP,
+    "systemd-analyze": SYSTEMD_ANALYZE,
+}
+PARTS = {
+    "kafka": KAFKA,
+    "s3": S3,
+    "sqs": SQS,
+    "helm": HELM_PROGRAM,
+    "compose": COMPOSE_CHECK,
+    "helm-unittest": HELM_UNITTEST_PROGRAM,
+    "promtool": PROMTOOL_PROGRAM,
+    "crds": CRD_SCHEMAS,
+    **PACKAGES,
+}
 
 
 def install(part: Part) -> None:
@@ -102,6 +211,9 @@ def install(part: Part) -> None:
     missing = part.missing_tools()
     if missing:
         raise NotInstalledError(f"This machine has no {' and '.join(missing)}.")
+    if part.package:  # apt-get puts it where it belongs
+        part.install(part.path)
+        return
     directory = part.path if part in (KAFKA, SQS) else part.path.parent
     partial = directory.with_name(f"{directory.name}.partial-{os.getpid()}")
     partial.mkdir(parents=True)

@@ -58,9 +58,13 @@ class KafkaBroker:
     password) nothing. OAUTHBEARER takes any unsigned token, as `tests.services.oauth` hands them out.
     """
 
+    # Beside the two: names that PLAIN knows as well, which a subclass may add.
+    plain_users: tuple[str, ...] = ()
+
     def __init__(self, directory: Path, *, secure: bool = False) -> None:
         self.directory = directory
         self.secure = secure
+        self.cluster_id = _cluster_id()
         directory.mkdir(parents=True, exist_ok=True)
         names = ["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] if secure else ["PLAINTEXT"]
         self._listeners = {name: _Listener(name, free_port()) for name in names}
@@ -150,9 +154,16 @@ class KafkaBroker:
 
     # -- topics, groups, permissions ----------------------------------------------------------------------------------
 
-    def create_topic(self, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> None:
+    def create_topic(
+        self,
+        name: str,
+        partitions: int = 1,
+        config: Mapping[str, str] | None = None,
+        *,
+        replication_factor: int = 1,
+    ) -> None:
         """Create a topic and return when the broker serves all its partitions."""
-        topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=dict(config or {}))
+        topic = NewTopic(name, partitions, replication_factor, config=dict(config or {}))
         self.admin.create_topics([topic])[name].result(30)
         wait_until(lambda: self._led_partitions(name) == partitions, 30, f"topic {name} has no leader")
 
@@ -226,7 +237,8 @@ class KafkaBroker:
 
     def _secure_properties(self) -> dict[str, str]:
         assert self.certificates is not None
-        plain = _jaas("plain.PlainLoginModule", **{f"user_{name}": PASSWORD for name in (SUPERUSER, STRANGER)})
+        names = (SUPERUSER, STRANGER, *self.plain_users)
+        plain = _jaas("plain.PlainLoginModule", **{f"user_{name}": PASSWORD for name in names})
         scram = _jaas("scram.ScramLoginModule")
         # Both the validator and the login of Kafka's own test mode: tokens without a signature.
         oauth = _jaas("oauthbearer.OAuthBearerLoginModule", unsecuredLoginStringClaim_sub="broker")
@@ -261,7 +273,7 @@ class KafkaBroker:
             for name in (SUPERUSER, STRANGER)
         ]
         scram = [word for user in users for word in ("--add-scram", user)] if self.secure else []
-        command = ["kafka.tools.StorageTool", "format", "-t", _cluster_id(), "-c", str(properties), *scram]
+        command = ["kafka.tools.StorageTool", "format", "-t", self.cluster_id, "-c", str(properties), *scram]
         done = subprocess.run(
             [*self._java("-Xmx256m"), *command], env=self._environment(), capture_output=True, text=True, check=False
         )
@@ -271,7 +283,14 @@ class KafkaBroker:
 
     def _java(self, *memory: str) -> list[str]:
         options = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
-        return ["java", *memory, *options, "-cp", str(KAFKA_JARS / "*")]
+        return ["java", *memory, *options, *self._java_options(), "-cp", os.pathsep.join(self._class_path())]
+
+    def _java_options(self) -> list[str]:
+        """More of them, for a subclass."""
+        return []
+
+    def _class_path(self) -> list[str]:
+        return [str(KAFKA_JARS / "*")]
 
     def _environment(self) -> dict[str, str]:
         return {name: value for name, value in os.environ.items() if not name.startswith("KAFKA_")}

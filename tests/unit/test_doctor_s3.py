@@ -12,13 +12,12 @@ from streams.doctor.findings import Finding, Status
 from streams.doctor.remedies import IamStatements
 from streams.errors import SinkRefusedError, SinkUnavailableError
 from streams.settings import Settings
+from streams.sinks.doctor_signing import CredentialFacts, clock_finding, credential_finding
 from streams.sinks.s3_address import S3Address
-from streams.sinks.s3_doctor_client import Answer, CredentialFacts
+from streams.sinks.s3_doctor_client import Answer
 from streams.sinks.s3_doctor_findings import (
     bucket_finding,
-    clock_finding,
     conditional_finding,
-    credential_finding,
     delete_finding,
     encryption_finding,
     get_finding,
@@ -170,7 +169,7 @@ def test_what_only_commands_need_is_a_warning() -> None:
     assert (Status.WARNING, True) == (listing.status, "verify" in listing.finding)
     reading = get_finding(DENIED, b"", {}, "{}")
     assert (Status.WARNING, True) == (reading.status, "restore" in reading.finding)
-    deleting = delete_finding({CANARY_KEY: DENIED}, "my-events", "{}")
+    deleting = delete_finding({CANARY_KEY: DENIED}, make_settings(), "{}")
     assert (Status.WARNING, True) == (deleting.status, "redrive" in deleting.finding)
     assert f"s3://my-events/{CANARY_KEY}" in deleting.finding
 
@@ -207,9 +206,16 @@ def test_object_must_come_back_as_it_was_written(body: bytes, metadata: dict[str
             {
                 "x-amz-server-side-encryption": "aws:kms",
                 "x-amz-server-side-encryption-aws-kms-key-id": "arn:aws:kms:r:1:key/1234",
+                "x-amz-server-side-encryption-bucket-key-enabled": "true",
             },
             Status.OK,
             "key/1234",
+        ),
+        (
+            {"s3_sse": "aws:kms"},
+            {"x-amz-server-side-encryption": "aws:kms"},
+            Status.WARNING,
+            "KMS a request for each object",
         ),
         (
             {"s3_sse": "aws:kms", "s3_sse_kms_key_id": "1234"},

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.limiter import MIN_CEILING, START_LIMIT, AdaptiveLimit, CeilingTrials, Window
+from streams.limiter import MEASURED_WINDOWS, MIN_CEILING, START_LIMIT, AdaptiveLimit, CeilingTrials, Window
 
 
 def test_starts_below_a_large_maximum_and_grows_into_it() -> None:
@@ -133,7 +133,7 @@ def test_latency_alone_never_shrinks_the_limit(latency_seconds: float) -> None:
     load = Load(AdaptiveLimit(1000))
     far = Service(latency_seconds, writes_per_second=1e6)
     load.run(far, 30)
-    assert load.run(far, 60) > 0.98 * far.rate(1000)
+    assert load.run(far, 60) > 0.96 * far.rate(1000)
     assert load.limit.limit >= 750
 
 
@@ -175,7 +175,7 @@ def test_trials_wait_while_the_limit_is_not_in_use() -> None:
 def test_work_that_runs_out_during_a_trial_ends_it_without_a_verdict() -> None:
     """A rate that falls because there is less to do says nothing about the ceiling under trial."""
     trials = CeilingTrials(1000)
-    for _ in range(4):
+    for _ in range(1 + MEASURED_WINDOWS):
         trials.observe(Window(5000.0, in_use=True))
     assert trials.ceiling == 500
     trials.observe(Window(100.0, in_use=False))
@@ -193,7 +193,7 @@ def test_another_maximum_bounds_the_limit_at_once() -> None:
     assert load.limit.limit <= 100
     load.limit.change_maximum(400)
     load.run(far, 40)
-    assert load.limit.limit == 400
+    assert 300 <= load.limit.limit <= 400
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0.001, 5), st.floats(0, 1)), max_size=1000))

@@ -157,7 +157,8 @@ def test_page_escapes_what_it_shows() -> None:
     report = {
         "report": "streams verify", "sentence": "<script>alert(1)</script>", "exit_code": 1, "signed_off_by": "a&b",
         "made_at": "now", "started_at": "then", "product": "streams", "method": ["<b>"], "requests": {"LIST": 2},
-        "totals": {"compared": 0, "not_comparable": 0}, "other_objects": 0, "settings": {"STREAMS_TOPICS": "<i>"},
+        "cost_usd": 0.00001, "totals": {"compared": 0, "not_comparable": 0}, "other_objects": 0,
+        "settings": {"STREAMS_TOPICS": "<i>"},
         "partitions": [partition_document(part_of(missing=OffsetSet([(1, 3)]), notes=["<u>"]))],
     }  # fmt: skip
     page = render_page({**report, CHECKSUM: checksum(report)})
