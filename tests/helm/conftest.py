@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.services.install import HELM_PROGRAM
+from tests.conftest import require
+from tests.services.install import HELM_PROGRAM, PROMTOOL_PROGRAM
 
 CHART = Path(__file__).resolve().parents[2] / "helm" / "streams"
 KUBERNETES_VERSION = "1.31.0"
 
 Values = dict[str, Any]
 Manifests = dict[str, Values]
-"""By kind: this chart has no two of a kind."""
+"""By kind: this chart has no two of a kind, but for the ConfigMap of the dashboard, which is "Dashboard" here."""
 
 REQUIRED_SETTINGS = {
     "KAFKA_BOOTSTRAP_SERVERS": "broker-1:9092",
@@ -32,6 +33,11 @@ REQUIRED_SETTINGS = {
 def with_settings(**settings: object) -> Values:
     """The smallest values that render, with these settings added."""
     return {"settings": REQUIRED_SETTINGS | settings}
+
+
+def _kind(document: Values) -> str:
+    is_dashboard = document["kind"] == "ConfigMap" and document["metadata"]["name"].endswith("-dashboard")
+    return "Dashboard" if is_dashboard else str(document["kind"])
 
 
 class Helm:
@@ -59,7 +65,7 @@ class Helm:
         rendered = self.template(values, release)
         assert rendered.returncode == 0, rendered.stderr
         documents = [document for document in yaml.safe_load_all(rendered.stdout) if document]
-        by_kind = {document["kind"]: document for document in documents}
+        by_kind = {_kind(document): document for document in documents}
         assert len(documents) == len(by_kind)
         return by_kind
 
@@ -80,6 +86,13 @@ def helm_program() -> str:
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def promtool() -> str:
+    """Prometheus' checker of rules."""
+    require(PROMTOOL_PROGRAM)
+    return str(PROMTOOL_PROGRAM.path)
 
 
 @pytest.fixture
