@@ -2,9 +2,11 @@
 # The worker as a container: non-root, able to run on a read-only root file system (with a writable /tmp).
 #
 # BASE is any Debian-like image with python3 (3.11 to 3.13), its venv module and ca-certificates, for example a
-# mirrored or hardened one: docker build --build-arg BASE=registry.example.com/python:3.13-slim .
+# mirrored or hardened one. It is pinned by its tag; to pin the very bytes, add the digest that your registry shows:
+# docker build --build-arg BASE=python:3.13-slim-bookworm@sha256:... .
 ARG BASE=python:3.13-slim-bookworm
 
+# The tag is in BASE, where hadolint does not look.
 # hadolint ignore=DL3006
 FROM ${BASE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
@@ -23,17 +25,13 @@ RUN /opt/streams/bin/python -m pip install --require-hashes --requirement requir
 
 # hadolint ignore=DL3006
 FROM ${BASE} AS run
-ARG VERSION=0.1.0
-ARG REVISION=unknown
-LABEL org.opencontainers.image.title="streams" \
-      org.opencontainers.image.description="Every event of your Kafka topics as an object of its own in S3" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
 
-# The home directory is where AWS's libraries look for a profile that is mounted as .aws.
+# The home directory is where AWS's libraries look for a profile that is mounted as .aws. pip, where the base has one
+# of its own or the means to make one, has no work in the finished image.
 RUN groupadd --gid 10001 streams \
-    && useradd --uid 10001 --gid 10001 --create-home --no-log-init --shell /usr/sbin/nologin streams
+    && useradd --uid 10001 --gid 10001 --create-home --no-log-init --shell /usr/sbin/nologin streams \
+    && rm -rf /usr/local/bin/pip* /usr/local/lib/python3*/site-packages/pip* /usr/local/lib/python3*/ensurepip \
+        /usr/lib/python3*/ensurepip /usr/share/python-wheels /root/.cache /var/cache/apt/* /var/lib/apt/lists/*
 COPY --from=build /opt/streams /opt/streams
 
 # STREAMS_WEB_BIND: a container's own loopback is out of reach for probes and Prometheus, so the web endpoints listen on
@@ -57,6 +55,19 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import http.client, os, sys; worker = http.client.HTTPConnection('127.0.0.1', int(os.environ['STREAMS_WEB_PORT']), timeout=4); worker.request('GET', '/health/live'); sys.exit(worker.getresponse().status != 200)"]
 
-# The exec form: the worker is the container's first process and gets SIGTERM itself. Give it longer to stop than
-# STREAMS_DRAIN_TIMEOUT_SECONDS (25): docker run --stop-timeout 40.
-CMD ["faust", "-A", "streams", "worker"]
+# The exec form: the worker is the container's first process and gets SIGTERM itself, also while Python still imports
+# (streams/__main__.py). Give it longer to stop than STREAMS_DRAIN_TIMEOUT_SECONDS (25): docker run --stop-timeout 40.
+CMD ["python", "-m", "streams", "worker"]
+
+# Last, because they change with every build (what does not change stays in the build cache): `make image` sets them.
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+ARG SOURCE=unknown
+ARG CREATED=unknown
+LABEL org.opencontainers.image.title="streams" \
+      org.opencontainers.image.description="Every event of your Kafka topics as an object of its own in S3" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.source="${SOURCE}" \
+      org.opencontainers.image.created="${CREATED}"

@@ -11,7 +11,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 export STORAGE_DRIVER="${STORAGE_DRIVER:-vfs}" BUILDAH_ISOLATION=chroot
 base_image="${BASE_IMAGE:-streams-test-base}"
 image="${IMAGE:-streams:test}"
-sources="${APT_SOURCES:-/etc/apt/sources.list.d/debian.sources}"
+sources="${APT_SOURCES:-}"
+for candidate in /etc/apt/sources.list.d/{debian,ubuntu}.sources /etc/apt/sources.list; do
+  [[ -z "$sources" && -s "$candidate" ]] && sources="$candidate"
+done
 # shellcheck source=/dev/null
 suite="${SUITE:-$(. /etc/os-release && printf '%s' "$VERSION_CODENAME")}"
 
@@ -34,6 +37,11 @@ if [[ -n "${PIP_CERT:-}" ]]; then
   mounts=(--volume "$PIP_CERT:/etc/ssl/certs/ca-certificates.crt:ro" --volume "$work/pip.conf:/etc/pip.conf:ro")
 fi
 
+before=$(buildah images --quiet --no-trunc "$image" 2>/dev/null || true)
 # The docker format keeps HEALTHCHECK, which the OCI format has no place for.
 buildah build --format docker --build-arg "BASE=localhost/$base_image" "${mounts[@]}" --tag "$image" "$@" .
+# What was built before has lost its name: without this each build would leave 120 MB behind.
+if [[ -n "$before" && "$before" != "$(buildah images --quiet --no-trunc "$image")" ]]; then
+  buildah rmi "$before" >/dev/null || true
+fi
 printf 'Built %s\n' "$image"
