@@ -1,0 +1,108 @@
+"""What `docs/handbook.md` says will happen, done: partitions added to a topic, a group moved to another name."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from confluent_kafka.admin import NewPartitions
+
+from tests.conftest import MakeTopic, Produce
+from tests.integration.conftest import RunCommand, StartWorker
+from tests.services.archive import Archive, next_offsets
+from tests.services.install import KAFKA_JARS, ROOT
+from tests.services.kafka import KafkaBroker
+from tests.services.producer import EventProducer
+from tests.services.waiting import wait_until
+from tests.services.worker import WorkerProcess
+
+HANDBOOK = ROOT / "docs" / "handbook.md"
+GROUP_COMMAND = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
+
+
+def wait_for_commits(
+    broker: KafkaBroker, group: str, offsets: Mapping[tuple[str, int], int], worker: WorkerProcess
+) -> None:
+    wait_until(
+        lambda: offsets.items() <= broker.committed_offsets(group).items(),
+        40,
+        lambda: f"committed: {broker.committed_offsets(group)}\n{worker.log_tail()}",
+    )
+
+
+def test_added_partitions_are_read_from_their_beginning(
+    broker: KafkaBroker,
+    group: str,
+    make_topic: MakeTopic,
+    produce: Produce,
+    start_worker: StartWorker,
+    archive: Archive,
+    run_command: RunCommand,
+) -> None:
+    """While it runs: nothing is skipped, nothing overwritten, and `verify` proves all partitions."""
+    topic = make_topic(2)
+    expected = produce(topic, [b"old-0"] * 5, partition=0) | produce(topic, [b"old-1"] * 5, partition=1)
+    worker = start_worker(topic, app="tests.integration.apps.quick_metadata")
+    wait_for_commits(broker, group, next_offsets(expected), worker)
+    broker.admin.create_partitions([NewPartitions(topic, 4)])[topic].result(30)
+    wait_until(lambda: 4 == len(broker.admin.list_topics(topic, timeout=10).topics[topic].partitions), 20, "partitions")
+    fresh = EventProducer(broker.bootstrap_servers)  # one that has not seen the topic with two
+    expected |= fresh.produce(topic, [b"new-2"] * 5, partition=2) | fresh.produce(topic, [b"new-3"] * 5, partition=3)
+    expected |= produce(topic, [b"more"] * 5, partition=0)
+    wait_for_commits(broker, group, next_offsets(expected), worker)
+    archive.assert_complete(expected)
+    run_command("verify", topics=topic, check=0)
+
+
+def group_commands(broker: KafkaBroker, old: str, new: str) -> list[str]:
+    """The handbook's two lines for copying offsets, with this test's names; no login on the test's broker."""
+    lines = re.findall(r"^ +kafka-consumer-groups (.*--reset-offsets.*)$", HANDBOOK.read_text(), re.MULTILINE)
+    assert 2 == len(lines)
+    words = {"BROKER": broker.bootstrap_servers, "OLD": old, "NEW": new, "--command-config admin.properties": ""}
+    for word, value in words.items():
+        lines = [line.replace(word, value) for line in lines]
+    return lines
+
+
+def run_group_command(line: str, directory: Path) -> None:
+    """What `kafka-consumer-groups` starts."""
+    command, _, target = line.partition(" > ")
+    java = ["java", "-cp", f"{KAFKA_JARS}/*", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error", GROUP_COMMAND]
+    done = subprocess.run([*java, *shlex.split(command)], cwd=directory, capture_output=True, text=True, check=False)
+    assert 0 == done.returncode, f"{done.stdout}{done.stderr}"
+    assert "Error" not in done.stdout, done.stdout
+    if target:
+        (directory / target).write_text(done.stdout)
+
+
+def test_group_moves_with_its_offsets(
+    broker: KafkaBroker,
+    group: str,
+    make_topic: MakeTopic,
+    produce: Produce,
+    start_worker: StartWorker,
+    archive: Archive,
+    run_command: RunCommand,
+    tmp_path: Path,
+) -> None:
+    """Way B, with the handbook's commands: the new group begins where the old one ended, and all of it is proved."""
+    topic = make_topic(2)
+    expected = produce(topic, [b"before"] * 20, partition=0) | produce(topic, [b"before"] * 10, partition=1)
+    first = start_worker(topic)
+    wait_for_commits(broker, group, next_offsets(expected), first)
+    first.terminate()
+    assert 0 == first.wait(40), first.log_tail()
+    moved = f"{group}-moved"
+    for line in group_commands(broker, group, moved):
+        run_group_command(line, tmp_path)
+    assert broker.committed_offsets(group) == broker.committed_offsets(moved)
+    expected |= produce(topic, [b"after"] * 7, partition=0)
+    settings = {"STREAMS_CONSUMER_GROUP": moved}
+    second = start_worker(topic, settings)
+    wait_for_commits(broker, moved, next_offsets(expected), second)
+    archive.assert_complete(expected)
+    assert 7 == second.stats()["totals"]["events"], "none was written twice"
+    run_command("verify", topics=topic, settings=settings, check=0)

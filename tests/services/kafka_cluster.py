@@ -1,0 +1,200 @@
+"""Three Kafka brokers set up as a Confluent Cloud cluster is: TLS, SASL, ACLs, three replicas, no topic for nothing.
+
+What a plain Apache broker cannot do is done the nearest way: each API key is a user of its own (in Confluent Cloud the
+keys of a service account share its ACLs), and a policy class of the tests refuses topics without three replicas.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    ResourcePatternType,
+    ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialDeletion,
+    UserScramCredentialUpsertion,
+)
+
+from tests.services.certificates import make_certificates
+from tests.services.install import KAFKA_JARS
+from tests.services.kafka import PASSWORD, SUPERUSER, KafkaBroker
+from tests.services.waiting import wait_until
+
+NODES = 3
+_POLICY = Path(__file__).with_name("policy") / "ThreeReplicas.java"
+_AUDIT = re.compile(r"Principal = User:(\S+) is (Allowed|Denied) operation = (\w+) .*? on resource = (\S+)")
+
+
+class _Node(KafkaBroker):
+    """One broker and controller of three."""
+
+    voters: str
+    policy: Path
+
+    def __init__(self, directory: Path, number: int, plain_users: tuple[str, ...]) -> None:
+        self.plain_users = plain_users
+        super().__init__(directory, secure=True)
+        self.number = number
+
+    @property
+    def voter(self) -> str:
+        return f"{self.number}@127.0.0.1:{self._controller_port}"
+
+    def _properties(self) -> dict[str, str]:
+        return {
+            **super()._properties(),
+            "node.id": str(self.number),
+            "controller.quorum.voters": self.voters,
+            "default.replication.factor": "3",
+            "min.insync.replicas": "2",
+            "offsets.topic.replication.factor": "3",
+            "transaction.state.log.replication.factor": "3",
+            "transaction.state.log.min.isr": "2",
+            "create.topic.policy.class.name": "ThreeReplicas",
+            # So that a broker that dies is missed in seconds.
+            "controller.quorum.election.timeout.ms": "500",
+            "controller.quorum.fetch.timeout.ms": "1500",
+        }
+
+    def _java_options(self) -> list[str]:
+        # Every decision of the authorizer, allowed ones too.
+        return ["-Dorg.slf4j.simpleLogger.log.kafka.authorizer.logger=debug"]
+
+    def _class_path(self) -> list[str]:
+        return [*super()._class_path(), str(self.policy)]
+
+    def log(self) -> str:
+        return self._process.log()
+
+
+class KafkaCluster:
+    """Three brokers; `nodes` may be killed and started again. Topics are made with `create_topic`, three replicas each.
+
+    The users of PLAIN are fixed when it starts (`plain_users`), those of SCRAM come and go (`create_key`,
+    `delete_key`), OAUTHBEARER takes any unsigned token, as `tests.services.oauth` hands them out.
+    """
+
+    def __init__(self, directory: Path, plain_users: tuple[str, ...] = ()) -> None:
+        self.nodes = [_Node(directory / f"node-{number}", number, plain_users) for number in range(1, NODES + 1)]
+        # One authority for all three.
+        self.certificates = make_certificates(directory, SUPERUSER)
+        self._policy = directory / "policy"
+
+    def __enter__(self) -> KafkaCluster:
+        _compile_policy(self._policy)
+        voters = ",".join(node.voter for node in self.nodes)
+        for node in self.nodes:
+            node.voters, node.policy = voters, self._policy
+            node.cluster_id = self.nodes[0].cluster_id
+            node.certificates = self.certificates
+        try:
+            with ThreadPoolExecutor(NODES) as starting:
+                list(starting.map(lambda node: node.start(), self.nodes))
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    def kill(self) -> None:
+        for node in self.nodes:
+            node.kill()
+
+    @property
+    def any(self) -> KafkaBroker:
+        """A broker that runs: its plaintext listener may do everything."""
+        return next(node for node in self.nodes if node.running)
+
+    def addresses(self, security_protocol: str) -> str:
+        """The bootstrap servers with this listener, separated by commas."""
+        return ",".join(node.address(security_protocol) for node in self.nodes)
+
+    def create_topic(self, name: str, partitions: int = 1) -> None:
+        self.any.create_topic(name, partitions, replication_factor=NODES)
+
+    def leader(self, topic: str, partition: int) -> KafkaBroker:
+        """The broker that leads a partition now."""
+        number = self.any.admin.list_topics(topic, timeout=10).topics[topic].partitions[partition].leader
+        return self.nodes[number - 1]
+
+    def in_sync(self, topic: str, partition: int) -> int:
+        """How many replicas of a partition are in sync."""
+        return len(self.any.admin.list_topics(topic, timeout=10).topics[topic].partitions[partition].isrs)
+
+    def create_key(self, key: str, secret: str = PASSWORD) -> None:
+        """A user for SCRAM-SHA-512; returns when every broker knows it."""
+        credentials = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+        self._alter(key, UserScramCredentialUpsertion(key, credentials, secret.encode()))
+        self._wait_for_key(key, known=True)
+
+    def delete_key(self, key: str) -> None:
+        """No new connection can log in with it from then on."""
+        self._alter(key, UserScramCredentialDeletion(key, ScramMechanism.SCRAM_SHA_512))
+        self._wait_for_key(key, known=False)
+
+    def _wait_for_key(self, key: str, *, known: bool) -> None:
+        wait_until(lambda: {known} == {_knows_key(node, key) for node in self.nodes}, 10, f"{key}, known: {known}")
+
+    def allow(self, bindings: Sequence[AclBinding]) -> None:
+        """Add ACLs; returns when every broker goes by them."""
+        for created in self.any.admin.create_acls(list(bindings)).values():
+            created.result(30)
+        wait_until(lambda: all(_knows(node, bindings) for node in self.nodes), 10, "the ACLs are not known everywhere")
+
+    def _alter(self, key: str, alteration: UserScramCredentialUpsertion | UserScramCredentialDeletion) -> None:
+        self.any.admin.alter_user_scram_credentials([alteration])[key].result(30)
+
+    def decisions(self, user: str) -> set[tuple[str, str, str]]:
+        """What the authorizers decided about a user so far: (Allowed or Denied, operation, resource)."""
+        lines = _AUDIT.findall("".join(node.log() for node in self.nodes))
+        return {(decision, operation, resource) for name, decision, operation, resource in lines if name == user}
+
+    def log_tail(self) -> str:
+        return "\n".join(node.log_tail() for node in self.nodes)
+
+
+def _knows(node: KafkaBroker, bindings: Sequence[AclBinding]) -> bool:
+    anything: Any = None  # which its types do not allow
+    every = AclBindingFilter(
+        ResourceType.ANY,
+        anything,
+        ResourcePatternType.ANY,
+        anything,
+        anything,
+        AclOperation.ANY,
+        AclPermissionType.ANY,
+    )
+    return set(bindings) <= set(node.admin.describe_acls(every).result(30))
+
+
+def _knows_key(node: KafkaBroker, key: str) -> bool:
+    try:
+        answers: Any = node.admin.describe_user_scram_credentials([key])
+        answers[key].result(30)
+    except KafkaException:  # RESOURCE_NOT_FOUND
+        return False
+    return True
+
+
+def _compile_policy(directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    command: Sequence[str] = ["javac", "-cp", f"{KAFKA_JARS}/*", "-d", str(directory), str(_POLICY)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"javac failed:\n{done.stdout}{done.stderr}"
