@@ -31,7 +31,7 @@ FROM ${BASE} AS run
 RUN groupadd --gid 10001 streams \
     && useradd --uid 10001 --gid 10001 --create-home --no-log-init --shell /usr/sbin/nologin streams \
     && rm -rf /usr/local/bin/pip* /usr/local/lib/python3*/site-packages/pip* /usr/local/lib/python3*/ensurepip \
-        /usr/lib/python3*/ensurepip /usr/share/python-wheels /root/.cache /var/cache/apt/* /var/lib/apt/lists/*
+        /usr/lib/python3*/ensurepip /usr/share/python-wheels ~/.cache /var/cache/apt/* /var/lib/apt/lists/*
 COPY --from=build /opt/streams /opt/streams
 
 # STREAMS_WEB_BIND: a container's own loopback is out of reach for probes and Prometheus, so the web endpoints listen on

@@ -26,10 +26,20 @@ MIN_SAMPLES = 20
 MIN_CEILING = 32
 """No trial goes below: fewer writes in flight cost no less each (docs/performance.md), and a few that hang would be a
 large share of them."""
-MEASURED_WINDOWS = 4
-COARSE_FACTOR, FINE_FACTOR = 2.0, 4 / 3
-KEEP_LOWER = 0.95
-"""A lower ceiling is kept while it earns this share of the rate before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How far a trial moves the ceiling, for how many windows, and what makes it stay there."""
+
+    factor: float
+    windows: int
+    keep_lower: float
+    """A lower ceiling is kept while it earns this share of the rate before."""
+
+
+COARSE = Step(4.0, windows=2, keep_lower=0.9)
+FINE = Step(4 / 3, windows=4, keep_lower=0.95)
 KEEP_HIGHER = 1.06
 """A higher one is kept where it earns so much more; a rate bound by the limit alone grows by the whole factor."""
 CLEARLY_WORSE = 0.85
@@ -64,17 +74,18 @@ class CeilingTrials:
     More writes than the sink or the machine can work on at once only queue, and cost memory and CPU time for it (an
     event cost 189 µs with 1,000 in flight and 153 µs with 32 where the CPU was the bound). No latency says where that
     point is, for S3's spread by itself. So the ceiling is moved for a few windows, and stays where it was moved to if
-    the rate of durable writes agrees. Steps are coarse until one is refused; refused trials become rare.
+    the rate of durable writes agrees. Steps are coarse until one is refused; trials that go on being refused become
+    rare.
     """
 
     __slots__ = (
         "_before",
         "_direction",
-        "_factor",
         "_old_rate",
         "_pause_windows",
         "_rates",
         "_settled",
+        "_step",
         "_wait_windows",
         "ceiling",
         "maximum",
@@ -84,11 +95,11 @@ class CeilingTrials:
         self.maximum = maximum
         self.ceiling = maximum
         self._direction = Direction.DOWN
-        self._factor = COARSE_FACTOR
+        self._step = COARSE
         self._before: int | None = None
         """The ceiling before the trial that goes on."""
         self._old_rate = 0.0
-        self._rates: deque[float] = deque(maxlen=MEASURED_WINDOWS)
+        self._rates: deque[float] = deque(maxlen=FINE.windows)
         self._settled = False
         self._pause_windows = self._wait_windows = 0
 
@@ -109,7 +120,7 @@ class CeilingTrials:
         self._rates.append(window.rate)
         if self._before is not None:
             self._judge(window.rate, self._before)
-        elif len(self._rates) == MEASURED_WINDOWS:
+        elif len(self._rates) >= self._step.windows:
             self._consider(_mean(self._rates))
 
     def interrupt(self) -> None:
@@ -135,14 +146,14 @@ class CeilingTrials:
 
     def _moved(self) -> int:
         if self._direction is Direction.UP:
-            return min(self.maximum, max(self.ceiling + 1, int(self.ceiling * self._factor)))
-        return max(min(MIN_CEILING, self.ceiling), int(self.ceiling / self._factor))
+            return min(self.maximum, max(self.ceiling + 1, int(self.ceiling * self._step.factor)))
+        return max(min(MIN_CEILING, self.ceiling), int(self.ceiling / self._step.factor))
 
     def _judge(self, last_rate: float, before: int) -> None:
-        needed = self._old_rate * (KEEP_LOWER if self._direction is Direction.DOWN else KEEP_HIGHER)
+        needed = self._old_rate * (self._step.keep_lower if self._direction is Direction.DOWN else KEEP_HIGHER)
         if last_rate < self._old_rate * CLEARLY_WORSE:
             refused = True
-        elif len(self._rates) < MEASURED_WINDOWS:
+        elif len(self._rates) < self._step.windows:
             return
         else:
             refused = _mean(self._rates) < needed
@@ -159,13 +170,13 @@ class CeilingTrials:
     def _refused(self) -> None:
         """Try the other way next time, in finer steps, and not so soon."""
         self._direction = self._direction.other
-        self._factor = FINE_FACTOR
-        self._pause_windows = min(MAX_PAUSE_WINDOWS, max(MEASURED_WINDOWS, self._pause_windows * 2))
+        self._step = FINE
+        self._pause_windows = min(MAX_PAUSE_WINDOWS, max(FINE.windows, self._pause_windows * 2))
         self._wait_windows = self._pause_windows
 
     def _look_again(self, direction: Direction) -> None:
         self._direction = direction
-        self._factor = COARSE_FACTOR
+        self._step = COARSE
         self._pause_windows = self._wait_windows = 0
 
     def _end_trial(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.limiter import MEASURED_WINDOWS, MIN_CEILING, START_LIMIT, AdaptiveLimit, CeilingTrials, Window
+from streams.limiter import COARSE, MIN_CEILING, START_LIMIT, AdaptiveLimit, CeilingTrials, Window
 
 
 def test_starts_below_a_large_maximum_and_grows_into_it() -> None:
@@ -175,9 +175,9 @@ def test_trials_wait_while_the_limit_is_not_in_use() -> None:
 def test_work_that_runs_out_during_a_trial_ends_it_without_a_verdict() -> None:
     """A rate that falls because there is less to do says nothing about the ceiling under trial."""
     trials = CeilingTrials(1000)
-    for _ in range(1 + MEASURED_WINDOWS):
+    for _ in range(1 + COARSE.windows):
         trials.observe(Window(5000.0, in_use=True))
-    assert trials.ceiling == 500
+    assert trials.ceiling == 250
     trials.observe(Window(100.0, in_use=False))
     assert trials.ceiling == 1000
 
