@@ -89,7 +89,7 @@ def _demonstrate(report: Report, folder: Path, *, keep: bool) -> None:
         if not keep:
             _show(report, result, cost)
             _prove(report, _settings(broker.address, store.url, folder))
-            report.step(f"\nThe stats page was {worker.stats_url}; `make demo KEEP=1` leaves everything running.")
+            report.step(f"\nIts page was {worker.page_url}; `make demo KEEP=1` leaves everything running.")
 
 
 def _archive(
@@ -144,7 +144,7 @@ def _prove(report: Report, settings: dict[str, str]) -> None:
 def _keep(report: Report, worker: Worker, bucket_url: str) -> None:
     """Leaves everything running until Ctrl-C."""
     try:
-        report.step(f"Stats page:  {worker.stats_url}\nThe bucket:  {bucket_url}\nCtrl-C stops it.")
+        report.step(f"Its page:    {worker.page_url}\nThe bucket:  {bucket_url}\nCtrl-C stops it.")
         while True:
             worker.check_running()
             time.sleep(POLL_SECONDS)

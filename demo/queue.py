@@ -128,7 +128,7 @@ def verify(queue: Queue, published: Published, advance: Callable[[int], None], *
 def _keep(report: Report, worker: Worker, queue: Queue) -> None:
     """Leaves everything running until Ctrl-C."""
     try:
-        report.step(f"Stats page:  {worker.stats_url}\nThe queue:   {queue.url}\nCtrl-C stops it.")
+        report.step(f"Its page:    {worker.page_url}\nThe queue:   {queue.url}\nCtrl-C stops it.")
         while True:
             worker.check_running()
             time.sleep(POLL_SECONDS)

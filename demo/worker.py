@@ -73,7 +73,7 @@ class Worker:
         self._settings = settings
         self._log_file = log_file
         self.web_port = free_web_port()
-        self.stats_url = f"http://127.0.0.1:{self.web_port}/stats"
+        self.page_url = f"http://127.0.0.1:{self.web_port}/"
 
     def __enter__(self) -> Worker:
         command = faust_command()
@@ -106,10 +106,10 @@ class Worker:
         """What the worker's `/stats` page says now."""
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with direct.open(self.stats_url, timeout=10) as answer:
+            with direct.open(f"{self.page_url}stats", timeout=10) as answer:
                 document: dict[str, Any] = json.load(answer)
         except (OSError, ValueError) as error:
-            raise DemoError(f"The stats page {self.stats_url} could not be read: {error}") from error
+            raise DemoError(f"The page {self.page_url}stats could not be read: {error}") from error
         return document
 
     def stop(self) -> None:

@@ -111,7 +111,7 @@ def test_demo_verifies_every_object_and_ends_with_the_table() -> None:
     cost = costs(demo.stdout)
     assert cost["rate"] * 86_400 * 0.005 / 1000 == pytest.approx(cost["s3"], rel=0.02)
     assert cost["rate"] * 86_400 * 0.04 / 1e6 == pytest.approx(cost["sqs"], rel=0.02)
-    assert "/stats" in demo.stdout
+    assert "Its page was http://127.0.0.1:" in demo.stdout
 
 
 def test_demo_with_sqs_verifies_every_message() -> None:
@@ -163,8 +163,8 @@ def test_object_with_other_bytes_is_found() -> None:
             verify(bucket, "topic", published, ignore)
 
 
-def test_kept_demo_serves_the_stats_page_until_interrupted() -> None:
-    """With KEEP=1 the stats page answers after the table, and Ctrl-C stops the worker in order."""
+def test_kept_demo_serves_the_page_until_interrupted() -> None:
+    """With KEEP=1 the page answers after the table, and Ctrl-C stops the worker in order."""
     with subprocess.Popen(
         [sys.executable, "-m", "demo"],
         cwd=PROJECT,
@@ -174,8 +174,8 @@ def test_kept_demo_serves_the_stats_page_until_interrupted() -> None:
     ) as demo:
         assert demo.stdout is not None
         try:
-            stats_url = next(line.split()[-1] for line in demo.stdout if line.startswith("Stats page:"))
-            assert http_status(stats_url) == HTTPStatus.OK
+            page_url = next(line.split()[-1] for line in demo.stdout if line.startswith("Its page:"))
+            assert http_status(page_url) == HTTPStatus.OK
             demo.send_signal(signal.SIGINT)
             rest = demo.stdout.read()
         finally:
