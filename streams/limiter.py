@@ -38,7 +38,7 @@ class Step:
     """A lower ceiling is kept while it earns this share of the rate before."""
 
 
-COARSE = Step(4.0, windows=2, keep_lower=0.9)
+COARSE = Step(2.0, windows=2, keep_lower=0.9)
 FINE = Step(4 / 3, windows=4, keep_lower=0.95)
 KEEP_HIGHER = 1.06
 """A higher one is kept where it earns so much more; a rate bound by the limit alone grows by the whole factor."""

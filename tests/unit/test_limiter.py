@@ -177,7 +177,7 @@ def test_work_that_runs_out_during_a_trial_ends_it_without_a_verdict() -> None:
     trials = CeilingTrials(1000)
     for _ in range(1 + COARSE.windows):
         trials.observe(Window(5000.0, in_use=True))
-    assert trials.ceiling == 250
+    assert trials.ceiling == 500
     trials.observe(Window(100.0, in_use=False))
     assert trials.ceiling == 1000
 
