@@ -74,16 +74,17 @@ def _quiet(results: SoakResults, worker: str, measure: Measure) -> list[list[tup
 
 
 def _levels(results: SoakResults, worker: str, measure: Measure) -> Finding:
-    return _compared(measure, worker, last_levels(_points(results, worker, measure), results.rotations()))
+    return _compared(results, measure, worker, last_levels(_points(results, worker, measure), results.rotations()))
 
 
 def _floors(results: SoakResults, worker: str, measure: Measure) -> Finding:
-    return _compared(measure, worker, floors(_points(results, worker, measure), results.rotations()))
+    return _compared(results, measure, worker, floors(_points(results, worker, measure), results.rotations()))
 
 
-def _compared(measure: Measure, worker: str, found: list[float]) -> Finding:
+def _compared(results: SoakResults, measure: Measure, worker: str, found: list[float]) -> Finding:
     """The last rotation beside the one before."""
-    flat = found[-1] - found[-2] <= measure.most if len(found) > 1 else None
+    enough = len(found) > 1 and results.minutes >= SHORTEST_MINUTES
+    flat = found[-1] - found[-2] <= measure.most if enough else None
     return Finding(measure, worker, " → ".join(f"{value:.0f}" for value in found), flat)
 
 
