@@ -18,7 +18,7 @@ from tests.services.process import ServerProcess
 from tests.services.waiting import wait_until
 
 # What a worker takes from the person's environment. Not HOME (it has ~/.aws), nothing of AWS's, Kafka's or Faust's.
-_INHERITED = ("PATH", "LANG", "LC_ALL", "TMPDIR", "TZ", "LD_LIBRARY_PATH")
+_INHERITED = ("PATH", "LANG", "LC_ALL", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "MALLOC_ARENA_MAX")
 
 
 class WorkerProcess:
