@@ -76,6 +76,14 @@ def committed(broker: KafkaBroker, group: str) -> Group:
     return Group(broker, group)
 
 
+def produce_to_each(produce: Produce, topic: str, partitions: int, events: list[bytes]) -> Expected:
+    """So many events to each partition: a producer left alone may put all of them into one."""
+    expected: Expected = {}
+    for partition in range(partitions):
+        expected |= produce(topic, events, partition=partition)
+    return expected
+
+
 def wait_lag(worker: WorkerProcess, at_least: int) -> None:
     """Until the worker has seen that so many events wait."""
     wait_until(lambda: (worker.stats()["lag"] or 0) >= at_least, 20, lambda: f"{worker.stats()}")
@@ -178,15 +186,15 @@ def test_pause_outlives_a_rebalance(
     second = start_worker(topic, settings)
     wait_until(lambda: [len(positions(one, topic)) for one in (worker, second)] == [2, 2], 30, worker.log_tail)
     stopped_at = positions(worker, topic)
-    expected |= produce(topic, [b"with two workers"] * 2_000)
+    expected |= produce_to_each(produce, topic, 4, [b"with two workers"] * 500)
     committed.wait_done(expected, second, partitions=positions(second, topic))
     assert stopped_at == positions(worker, topic)
     second.terminate()
     assert 0 == second.wait(30)
     wait_until(lambda: len(positions(worker, topic)) == 4, 30, worker.log_tail)
     stopped_at = positions(worker, topic)
-    expected |= produce(topic, [b"alone again"] * 1_000)
-    wait_lag(worker, 1_500)
+    expected |= produce_to_each(produce, topic, 4, [b"alone again"] * 250)
+    wait_lag(worker, 2_000)
     assert stopped_at == positions(worker, topic)
     assert [True] * 4 == [one["paused"] for one in worker.stats()["partitions"]]
     assert 200 == post(worker, "/admin/resume", {"topic": topic}).status

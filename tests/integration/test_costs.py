@@ -35,7 +35,9 @@ def gauge(worker: WorkerProcess, name: str) -> dict[str, float]:
 
 
 def run(worker: WorkerProcess, broker: KafkaBroker, group: str, expected: Mapping[Any, Any]) -> None:
-    wait_until(lambda: broker.committed_offsets(group) == next_offsets(dict(expected)), 30, worker.log_tail)
+    """Until every event is durable; a partition that got none of them may have a commit, too."""
+    due = next_offsets(dict(expected)).items()
+    wait_until(lambda: due <= broker.committed_offsets(group).items(), 30, worker.log_tail)
 
 
 @pytest.mark.parametrize(("fault", "billed"), [("throttled", False), ("denied", True)])
