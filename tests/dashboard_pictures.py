@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,13 +121,18 @@ def event(number: int) -> Content:
     return b"%d" % number, b'{"id": %d, "text": "%s"}' % (number, b"x" * 400), ()
 
 
+def is_in_state(worker: WorkerProcess, state: str) -> bool:
+    """Whether the worker says so itself."""
+    return bool(worker.stats()["state"] == state)
+
+
 def take(worker: WorkerProcess, weather: Weather, directory: Path) -> None:
     """The pictures, each below `MAX_BYTES`; the last one of an outage."""
     with chromium() as browser:
         for name, options in PICTURES.items():
             weather.away = "dark" in name
             wanted = "holding" if weather.away else "running"
-            wait_until(lambda state=wanted: worker.stats()["state"] == state, 60, worker.log_tail)  # type: ignore[misc]
+            wait_until(partial(is_in_state, worker, wanted), 60, worker.log_tail)
             address = f"http://127.0.0.1:{worker.web_port}/"
             with visit(browser, address, **options) as seen:
                 seen.page.screenshot(path=directory / name)
