@@ -6,12 +6,22 @@ Pure data, no I/O; the consumer makes one per event and nothing changes it after
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 CREATE_TIME = 0
 LOG_APPEND_TIME = 1
 
 Headers = tuple[tuple[str, bytes | None], ...]
+
+
+class TopicPartition(NamedTuple):
+    """A partition's name. Equal to, and hashed as, Faust's `TP`, so both find the same entry of a table."""
+
+    topic: str
+    partition: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.partition}"
 
 
 @dataclass(slots=True)

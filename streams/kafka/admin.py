@@ -1,0 +1,185 @@
+"""Questions to the cluster that join no group and change nothing: topics with their identity, offsets, settings.
+
+One `KafkaAdmin` a process. Every method awaits librdkafka's answer without holding a thread, is bounded in time, and
+answers partition by partition: one that has no leader costs only its own answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Final
+
+from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException, TopicCollection
+from confluent_kafka import TopicPartition as _TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
+
+from streams.kafka.connection import client_options
+from streams.record import TopicPartition
+from streams.settings import Settings
+
+REQUEST_SECONDS: Final = 10.0
+NO_TOPIC_ID: Final = "AAAAAAAAAAAAAAAAAAAAAA"
+"""The id of zeros, which a broker before 2.8 (KIP-516) is taken to answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A partition as the metadata has it; `leader` is the broker's id, `None` where there is none."""
+
+    number: int
+    leader: int | None
+    replicas: int
+    in_sync: int
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic as the metadata has it.
+
+    `identity` is Kafka's topic id (22 characters of base64url, KIP-516), `None` where the brokers know none.
+    """
+
+    name: str
+    identity: str | None
+    partitions: tuple[Partition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What a group has committed for a partition."""
+
+    offset: int
+    metadata: str
+
+
+class KafkaAdmin:
+    """Asks the cluster; safe to use from any task of one event loop.
+
+    Answers that concern one topic or partition hold a `KafkaError` in its place where the broker refused that one.
+    Methods raise `KafkaException` where nothing at all could be had (no broker, no coordinator, no right).
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        # Its log lines would only be handed out by polling it; what fails is in the answers.
+        self._client = AdminClient({**client_options(settings), "log_level": 0})
+
+    async def topics(self, names: Iterable[str]) -> dict[str, Topic | KafkaError]:
+        """Identity and partitions of each topic."""
+        wanted = sorted(set(names))
+        if not wanted:
+            return {}
+        futures = self._client.describe_topics(TopicCollection(wanted), request_timeout=REQUEST_SECONDS)
+        return {name: _topic(found) for name, found in (await _each(futures)).items()}
+
+    async def offsets(
+        self, partitions: Iterable[TopicPartition], spec: OffsetSpec
+    ) -> dict[TopicPartition, int | KafkaError]:
+        """The first, last stable, or dated offset of each partition (`OffsetSpec`); -1 where no event is that young."""
+        wanted = {_TopicPartition(tp[0], tp[1]): spec for tp in partitions}
+        if not wanted:
+            return {}
+        futures = self._client.list_offsets(
+            wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=REQUEST_SECONDS
+        )
+        found = await _each(futures)
+        return {
+            TopicPartition(tp.topic, tp.partition): answer if isinstance(answer, KafkaError) else answer.offset
+            for tp, answer in found.items()
+        }
+
+    async def beginnings(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int | KafkaError]:
+        """The earliest offset that Kafka still has, by partition."""
+        return await self.offsets(partitions, OffsetSpec.earliest())
+
+    async def ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int | KafkaError]:
+        """The offset behind the last event that may be read (the last stable offset), by partition."""
+        return await self.offsets(partitions, OffsetSpec.latest())
+
+    async def committed(
+        self, group: str, partitions: Iterable[TopicPartition]
+    ) -> dict[TopicPartition, Committed | KafkaError | None]:
+        """What the group has committed, transactions that were under way included (KIP-447); `None`: nothing yet.
+
+        Raises:
+            KafkaException: the coordinator is away, loading or refuses: never taken for "nothing committed".
+        """
+        wanted = [_TopicPartition(tp[0], tp[1]) for tp in partitions]
+        if not wanted:
+            return {}
+        futures = self._client.list_consumer_group_offsets(
+            [ConsumerGroupTopicPartitions(group, wanted)], require_stable=True, request_timeout=REQUEST_SECONDS
+        )
+        answer = await asyncio.wrap_future(futures[group])
+        found = {TopicPartition(tp.topic, tp.partition): _committed(tp) for tp in answer.topic_partitions}
+        missing = [tp for tp in wanted if (tp.topic, tp.partition) not in found]
+        if missing:
+            raise KafkaException(KafkaError(KafkaError._PARTIAL, f"no answer for {missing[0].topic}"))
+        return found
+
+    async def configurations(self, topics: Iterable[str]) -> dict[str, Mapping[str, str] | KafkaError]:
+        """The effective settings of each topic (needs DESCRIBE_CONFIGS on it)."""
+        wanted = [ConfigResource(ResourceType.TOPIC, name) for name in sorted(set(topics))]
+        if not wanted:
+            return {}
+        found = await _each(self._client.describe_configs(wanted, request_timeout=REQUEST_SECONDS))
+        return {
+            resource.name: answer
+            if isinstance(answer, KafkaError)
+            else {entry.name: entry.value for entry in answer.values() if entry.value is not None}
+            for resource, answer in found.items()
+        }
+
+    async def cluster_id(self) -> str:
+        """The cluster's id."""
+        answer = await asyncio.wrap_future(self._client.describe_cluster(request_timeout=REQUEST_SECONDS))
+        return str(answer.cluster_id)
+
+
+async def _each(futures: Mapping[Any, Future[Any]]) -> dict[Any, Any]:
+    """The result of each future, its `KafkaError` in place of a refusal.
+
+    Raises:
+        KafkaException: all were refused for the same local reason, so nobody was reached.
+    """
+    answers = await asyncio.gather(
+        *(asyncio.wrap_future(future) for future in futures.values()), return_exceptions=True
+    )
+    found = {}
+    for key, answer in zip(futures, answers, strict=True):
+        if isinstance(answer, BaseException) and not isinstance(answer, KafkaException):
+            raise answer
+        found[key] = answer.args[0] if isinstance(answer, KafkaException) else answer
+    failures = [one for one in found.values() if isinstance(one, KafkaError)]
+    if len(failures) == len(found) and all(one.code() in _NOBODY_REACHED for one in failures):
+        raise KafkaException(failures[0])
+    return found
+
+
+_NOBODY_REACHED: Final = frozenset(
+    {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._AUTHENTICATION}
+)
+
+
+def _topic(found: Any) -> Topic | KafkaError:
+    if isinstance(found, KafkaError):
+        return found
+    identity = str(found.topic_id)
+    partitions = [
+        Partition(one.id, None if one.leader is None else one.leader.id, len(one.replicas), len(one.isr))
+        for one in found.partitions
+    ]
+    return Topic(
+        found.name,
+        None if identity == NO_TOPIC_ID else identity,
+        tuple(sorted(partitions, key=lambda one: one.number)),
+    )
+
+
+def _committed(found: Any) -> Committed | KafkaError | None:
+    if found.error is not None:
+        error: KafkaError = found.error
+        return error
+    return Committed(found.offset, found.metadata or "") if found.offset >= 0 else None
