@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streams.recent_errors import DEAD_LETTER, MAX_ERRORS, REFUSED, RETRIED, RecentErrors
+from streams.stats.recent_errors import DEAD_LETTER, MAX_ERRORS, REFUSED, RETRIED, RecentErrors
 
 
 def test_same_trouble_is_counted_and_not_listed_twice() -> None:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from time import monotonic, time
 
 from streams.errors import RecordRejectedError
-from streams.recent_errors import DEAD_LETTER, HELD, LOST, REFUSED, RETRIED, RecentErrors
+from streams.stats.conditions import Conditions
+from streams.stats.recent_errors import DEAD_LETTER, HELD, LOST, REFUSED, RETRIED, RecentErrors
 from streams.record import Record
 
 LATENCY_BOUNDS_SECONDS: tuple[float, ...] = tuple(
@@ -111,6 +112,8 @@ class Stats:
     ledger_write_errors: int = 0
     """Failed writes of segments; each is followed by another."""
     errors: RecentErrors = field(default_factory=RecentErrors)
+    conditions: Conditions = field(default_factory=Conditions)
+    """What is not as it should be right now."""
     _rates: deque[tuple[float, int, int]] = field(default_factory=deque)
 
     def written(self, topic: str, latency_seconds: float, sent_bytes: int) -> None:
