@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from time import monotonic, time
 
 from streams.errors import RecordRejectedError
+from streams.record import Record
 from streams.stats.conditions import Conditions
 from streams.stats.recent_errors import DEAD_LETTER, HELD, LOST, REFUSED, RETRIED, RecentErrors
-from streams.record import Record
 
 LATENCY_BOUNDS_SECONDS: tuple[float, ...] = tuple(
     round(base * 10**exponent, 6) for exponent in range(-3, 2) for base in (1, 1.25, 1.6, 2, 2.5, 3.2, 4, 5, 6.3, 8)
