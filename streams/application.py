@@ -5,7 +5,6 @@ Not named `app.py`: Faust's `-A streams` looks for the attribute `app` of the pa
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 import socket
@@ -18,24 +17,26 @@ from typing import Any, cast
 
 import faust
 import mode.loop
-from aiokafka.errors import KafkaError
+from confluent_kafka import KafkaException
 from faust.app.base import BootStrategy
 from faust.types import TP
 
 from streams import __version__
 from streams.administration import Administration
-from streams.consumer import Conductor, ConsumerOptions, Run, WatermarkConsumer, WatermarkTransport
+from streams.consumer import ConsumerOptions, Run, RunSchema, WatermarkConsumer, WatermarkTransport
+from streams.consumer.configuration import consumer_configuration
+from streams.consumer.lives import AnyLife
+from streams.consumer.monitor import CountingMonitor
 from streams.costs import CostMeter, Prices
 from streams.dashboard.history import History
 from streams.delivery import Delivery
 from streams.errors import ConfigurationError
+from streams.kafka.admin import KafkaAdmin
 from streams.kafka_security import aiokafka_security_options
 from streams.ledger_writer import LedgerWriter
 from streams.logs import logging_config
 from streams.metrics import Metrics
-from streams.monitor import CountingMonitor
 from streams.preflight import check_kafka, check_web_port, matching_topics
-from streams.record import Record
 from streams.retention import Retention, topic_retentions
 from streams.retention_watch import RetentionWatch
 from streams.settings import Settings, load_settings
@@ -50,7 +51,8 @@ logger = logging.getLogger(__name__)
 AGENT_CONCURRENCY = 16
 """Actors of the agent. Each begins many writes, so this is not the number of writes in flight; 16 actors share the cost
 of an event loop pass between as many events (docs/performance.md)."""
-REBALANCE_TIMEOUT_SECONDS = 60.0
+REBALANCE_DRAIN_SECONDS = 20.0
+"""The most that a rebalance waits for the writes of partitions that move; nothing else waits for it."""
 REQUEST_TIMEOUT_SECONDS = 60.0
 MAX_POLL_RECORDS = 1000
 TOPIC_REFRESH_SECONDS = 60.0
@@ -83,7 +85,7 @@ class StreamsApp(faust.App):
             retry_base_seconds=settings.retry_base_seconds,
             retry_max_seconds=settings.retry_max_seconds,
             dead_letters=settings.on_reject == "dead-letter",
-            hold_partition=self._hold_partition,
+            hold_partition=lambda record: self.watermark_consumer.hold(record),
         )
         self.ledger = _ledger_writer(settings, sink, self.stats)
         costs = CostMeter(Prices.of(settings), partial(usage_of, sink, self.stats))
@@ -148,13 +150,6 @@ class StreamsApp(faust.App):
             await self.ledger.close()
         await self.delivery.sink.close()
 
-    async def drain(self, timeout_seconds: float) -> bool:
-        """Wait for the writes in flight; in a rebalance those that only fail are not waited for."""
-        return await self.delivery.wait_idle(timeout_seconds, even_if_failing=self.should_stop)
-
-    def _hold_partition(self, record: Record) -> None:
-        self.watermark_consumer.hold(TP(record.topic, record.partition))
-
 
 def create_app(settings: Settings | None = None, sink: Sink | None = None) -> StreamsApp:
     """Build the app from the environment (or from what is given).
@@ -204,7 +199,6 @@ def _faust_options(settings: Settings) -> dict[str, Any]:
         "broker_commit_livelock_soft_timeout": 86_400.0,
         "broker_heartbeat_interval": settings.kafka_session_timeout_seconds / 15,
         "broker_max_poll_records": MAX_POLL_RECORDS,
-        "broker_rebalance_timeout": REBALANCE_TIMEOUT_SECONDS,
         "broker_request_timeout": max(REQUEST_TIMEOUT_SECONDS, settings.kafka_session_timeout_seconds),
         "broker_session_timeout": settings.kafka_session_timeout_seconds,
         "consumer_group_instance_id": settings.kafka_group_instance_id,
@@ -239,17 +233,18 @@ def _max_buffered_events(settings: Settings) -> int:
 def _consumer_options(app: StreamsApp) -> ConsumerOptions:
     settings = app.settings
     return ConsumerOptions(
-        aiokafka=app.security
-        | {"bootstrap_servers": settings.kafka_bootstrap_servers, "client_rack": settings.kafka_client_rack},
+        client=consumer_configuration(settings),
+        group=settings.consumer_group,
+        admin=lambda: KafkaAdmin(settings),
+        lives=AnyLife(),
+        stats=app.stats,
+        writes=app.delivery,
+        ledgers=app.ledger,
         max_buffered_events=_max_buffered_events(settings),
         max_buffered_bytes=settings.max_in_flight_bytes,
-        fetch_max_bytes=settings.kafka_fetch_max_bytes,
+        commit_interval_seconds=settings.commit_interval_seconds,
         drain_timeout_seconds=settings.drain_timeout_seconds,
-        rebalance_drain_timeout_seconds=min(settings.drain_timeout_seconds, REBALANCE_TIMEOUT_SECONDS / 2),
-        drain=app.drain,
-        abandon=app.delivery.abandon,
-        lost_to_retention=app.stats.lost,
-        ledger=app.ledger,
+        rebalance_drain_timeout_seconds=min(settings.drain_timeout_seconds, REBALANCE_DRAIN_SECONDS),
         fatal=refuse,
     )
 
@@ -272,7 +267,7 @@ def _retention_watch(settings: Settings, security: dict[str, Any]) -> RetentionW
 
 
 def _add_agent(app: StreamsApp) -> None:
-    app.event_topic = app.topic(*app.settings.topic_names, key_serializer="raw", value_serializer="raw")
+    app.event_topic = app.topic(*app.settings.topic_names, schema=RunSchema())
 
     # Several actors take a partition's runs in turn and so begin its events in no particular order.
     concurrency = 1 if app.settings.keeps_order else AGENT_CONCURRENCY
@@ -283,9 +278,9 @@ def _add_agent(app: StreamsApp) -> None:
         async for event in stream.noack().events():
             run: Run = event.value
             for record in run.records:
-                if run.watermark.retired:
-                    break  # revoked while it waited for a place: the partition's new owner writes it
-                await app.delivery.start(record, run.acknowledge)
+                if run.watermark.closing:
+                    break  # the partition is being given away: its new owner writes the rest
+                await app.delivery.start(record, run.acknowledge, run.is_wanted)
 
 
 def _add_tasks(app: StreamsApp) -> None:
@@ -299,7 +294,6 @@ def _add_tasks(app: StreamsApp) -> None:
         logger.info("assigned: %s", ", ".join(f"{tp.topic}/{tp.partition}" for tp in sorted(assigned)) or "nothing")
 
     _every(app, TICK_SECONDS, lambda: _tick(status, app.history))
-    _every(app, END_OFFSETS_INTERVAL_SECONDS, status.refresh_end_offsets)
     _every(app, END_OFFSETS_INTERVAL_SECONDS, status.refresh_retention)
     if settings.summary_interval_seconds:
         _every(app, settings.summary_interval_seconds, lambda: _log_summary(status))
@@ -319,8 +313,6 @@ async def _tick(status: Status, history: History) -> None:
     now = monotonic()
     status.tick(now)
     history.tick(now)
-    if status.end_offsets_missing:
-        await status.refresh_end_offsets()
 
 
 async def _log_summary(status: Status) -> None:
@@ -328,18 +320,22 @@ async def _log_summary(status: Status) -> None:
 
 
 async def _subscribe_to_new_topics(app: StreamsApp, pattern: re.Pattern[str]) -> None:
-    """A pattern also means topics that are made later; Faust itself only knows fixed names."""
+    """A pattern also means topics that are made later, and not those that are gone; Faust only knows fixed names."""
+    consumer = app.status.consumer
+    if consumer is None or consumer.admin is None:
+        return
     try:
-        names = await asyncio.wait_for(app.watermark_consumer.topic_names(), REQUEST_TIMEOUT_SECONDS)
-        found = matching_topics(pattern, names)
-    except (TimeoutError, KafkaError, ConfigurationError) as error:  # a broker that is away; topics that were deleted
+        found = matching_topics(pattern, await consumer.admin.topic_names())
+    except (KafkaException, ConfigurationError) as error:  # brokers that are away; topics that were deleted
         logger.warning("could not look for new topics, trying again in %.0f s: %s", TOPIC_REFRESH_SECONDS, error)
+        return
+    if found == sorted(app.event_topic.topics):
         return
     new = [name for name in found if name not in app.event_topic.topics]
     if new:
         logger.info("new topics match %s: %s", pattern.pattern, ", ".join(new))
-        app.event_topic.topics.extend(new)
-        cast(Conductor, app.topics).subscribe_again()
+    app.event_topic.topics[:] = found
+    await consumer.subscribe(found)
 
 
 __all__ = ["ConfigurationError", "StreamsApp", "create_app"]

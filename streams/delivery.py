@@ -10,7 +10,7 @@ import asyncio
 import logging
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -25,7 +25,7 @@ from tenacity import (
 
 from streams.errors import RecordRejectedError, SinkRefusedError, SinkUnavailableError
 from streams.limiter import AdaptiveLimit
-from streams.record import Record
+from streams.record import Record, TopicPartition
 from streams.sinks import Sink
 from streams.stats import Stats
 
@@ -35,6 +35,7 @@ T = TypeVar("T")
 
 Acknowledge = Callable[[Record], None]
 HoldPartition = Callable[[Record], None]
+IsWanted = Callable[[], bool]
 OnFailure = Callable[[Record, Exception], None]
 
 begin_task: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
@@ -87,21 +88,31 @@ class Delivery:
         self._on_failure = on_failure
         self._stop = stop_never if give_up_seconds is None else stop_after_delay(give_up_seconds)
         self._backoff = wait_random_exponential(multiplier=retry_base_seconds, max=retry_max_seconds)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Record] = {}
         self._queue: deque[asyncio.Future[None]] = deque()
         self._idle = asyncio.Event()
         self._idle.set()
         self._alerted_at: dict[str, float] = {}
 
-    async def start(self, record: Record, acknowledge: Acknowledge) -> None:
-        """Take an event: wait for a place in flight, begin its write, return while that goes on."""
+    async def start(self, record: Record, acknowledge: Acknowledge, is_wanted: IsWanted | None = None) -> None:
+        """Take an event: wait for a place in flight, begin its write, return while that goes on.
+
+        Nothing is begun where `is_wanted()` says no once there is a place: the partition was given away meanwhile.
+        """
         if self.in_flight >= self.limit.limit:
             await self._wait_for_place()
+            if is_wanted is not None and not is_wanted():
+                self._wake()  # the place goes to the next one
+                return
         self.in_flight += 1
         self._idle.clear()
         task = begin_task(self._deliver(record, acknowledge))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        if not task.done():
+            self._tasks[task] = record
+            task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(task, None)
 
     async def _wait_for_place(self) -> None:
         self._waiting += 1
@@ -116,26 +127,51 @@ class Delivery:
         finally:
             self._waiting -= 1
 
-    async def wait_idle(self, timeout_seconds: float, *, even_if_failing: bool = True) -> bool:
-        """Wait until nothing is in flight or waits for it; whether that came to pass in time.
+    async def wait_idle(
+        self,
+        timeout_seconds: float,
+        *,
+        partitions: Collection[TopicPartition] | None = None,
+        even_if_failing: bool = True,
+    ) -> bool:
+        """Wait until nothing of these partitions (`None`: of any, nor waiting for a place) is being written.
 
-        With `even_if_failing=False` it gives up as soon as all that is left is being retried: a rebalance should not
-        wait for an outage to end.
+        Returns whether that came to pass in time. With `even_if_failing=False` it gives up as soon as all that is left
+        is being retried: a rebalance should not wait for an outage to end.
         """
         deadline = monotonic() + timeout_seconds
+        while tasks := self._writing(partitions):
+            left = deadline - monotonic()
+            if left <= 0 or (not even_if_failing and all(self._is_failing(self._tasks[task]) for task in tasks)):
+                return False
+            await asyncio.wait(tasks, timeout=min(left, IDLE_POLL_SECONDS))
+        if partitions is not None:
+            return True
+        return await self._wait_for_waiting(deadline)
+
+    async def _wait_for_waiting(self, deadline: float) -> bool:
         while self.in_flight or self._waiting:
             left = deadline - monotonic()
-            if left <= 0 or (not even_if_failing and len(self.stats.waiting) >= self.in_flight):
+            if left <= 0:
                 return False
             try:
                 await asyncio.wait_for(self._idle.wait(), min(left, IDLE_POLL_SECONDS))
             except TimeoutError:
                 continue
+            await asyncio.sleep(0)  # whoever waited for a place takes it now
         return True
 
-    async def abandon(self) -> int:
-        """Cancel every write in flight: its event stays unacknowledged, so Kafka delivers it again; their number."""
-        tasks = list(self._tasks)
+    def _writing(self, partitions: Collection[TopicPartition] | None) -> list[asyncio.Task[None]]:
+        if partitions is None:
+            return list(self._tasks)
+        return [task for task, record in self._tasks.items() if (record.topic, record.partition) in partitions]
+
+    def _is_failing(self, record: Record) -> bool:
+        return (record.topic, record.partition, record.offset) in self.stats.waiting
+
+    async def abandon(self, partitions: Collection[TopicPartition] | None = None) -> int:
+        """Cancel the writes of these partitions (`None`: all): Kafka delivers their events again; their number."""
+        tasks = self._writing(partitions)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -24,6 +24,22 @@ class TopicPartition(NamedTuple):
         return f"{self.topic}/{self.partition}"
 
 
+@dataclass(frozen=True, slots=True)
+class Life:
+    """Which topic of that name an event belongs to: a topic that is deleted and recreated begins another life.
+
+    `topic_id` is Kafka's (22 characters, KIP-516), `None` where the brokers know none. `tag` stands in the keys of the
+    objects; it is empty for the first life that the bucket has seen.
+    """
+
+    cluster_id: str | None
+    topic_id: str | None
+    tag: str = ""
+
+
+UNKNOWN_LIFE = Life(None, None)
+
+
 @dataclass(slots=True)
 class Record:
     """One Kafka event, byte for byte; `None` is Kafka's null, `b""` is empty, and the two are never mixed up.
@@ -40,6 +56,7 @@ class Record:
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
+    life: Life = UNKNOWN_LIFE
 
     @property
     def position(self) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Final, TypedDict
@@ -117,47 +115,19 @@ class Status:
                 known = self._oldest.get(tp)
                 seen[tp] = known if known and known[0] == oldest else (oldest, now)
         self._oldest = seen
-
-    @property
-    def end_offsets_missing(self) -> bool:
-        """Whether partitions were assigned whose end is not known yet."""
-        return self.consumer is not None and not self.consumer.watermarks.keys() <= self.end_offsets.keys()
-
-    async def refresh_end_offsets(self) -> None:
-        """Ask the broker how far each assigned partition goes; an answer that does not come is only noted."""
-        consumer = self.consumer
-        if consumer is None or not consumer.watermarks or self.rebalancing_seconds:
-            return
-        partitions = list(consumer.watermarks)
-        try:
-            ends: Mapping[Any, int] = await asyncio.wait_for(
-                consumer.highwaters(*partitions), END_OFFSETS_TIMEOUT_SECONDS
-            )
-        except Exception as error:
-            logger.debug("end offsets could not be read: %r", error)
-            return
-        self.end_offsets = {TP(tp.topic, tp.partition): end for tp, end in ends.items()}
-        self.end_offsets_at = monotonic()
-        self.retention.note_ends(self.end_offsets, self.end_offsets_at)
+        self.end_offsets = {TP(*tp): end for tp, (end, _) in self.consumer.ends.items()}
+        self.end_offsets_at = min((at for _, at in self.consumer.ends.values()), default=None)
+        self.retention.note_ends(self.end_offsets, now)
 
     async def refresh_retention(self) -> None:
         """Ask for the topics' retention where it is due, and for first offsets where they matter."""
         consumer = self.consumer
-        if consumer is None or not consumer.watermarks or self.rebalancing_seconds:
+        if consumer is None or not consumer.watermarks:
             return
-        partitions = list(consumer.watermarks)
+        partitions = [TP(*tp) for tp in consumer.watermarks]
         await self.retention.refresh({tp.topic for tp in partitions})
-        limited = self.retention.limited_by_size(partitions)
-        if not limited:
-            return
-        try:
-            offsets: Mapping[Any, int] = await asyncio.wait_for(
-                consumer.earliest_offsets(*limited), END_OFFSETS_TIMEOUT_SECONDS
-            )
-        except Exception as error:
-            logger.debug("first offsets could not be read: %r", error)
-            return
-        self.retention.note_log_starts({TP(tp.topic, tp.partition): offset for tp, offset in offsets.items()})
+        consumer.want_log_starts(self.retention.limited_by_size(partitions))
+        self.retention.note_log_starts({TP(*tp): offset for tp, offset in consumer.log_starts.items()})
 
     def partitions(self, now: float) -> list[PartitionStatus]:
         """Every assigned partition, in order."""

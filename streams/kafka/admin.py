@@ -74,6 +74,11 @@ class KafkaAdmin:
         futures = self._client.describe_topics(TopicCollection(wanted), request_timeout=REQUEST_SECONDS)
         return {name: _topic(found) for name, found in (await _each(futures)).items()}
 
+    async def topic_names(self) -> set[str]:
+        """All topics that this user may see."""
+        metadata = await asyncio.to_thread(self._client.list_topics, timeout=REQUEST_SECONDS)
+        return {name for name, topic in metadata.topics.items() if topic.error is None}
+
     async def offsets(
         self, partitions: Iterable[TopicPartition], spec: OffsetSpec
     ) -> dict[TopicPartition, int | KafkaError]:

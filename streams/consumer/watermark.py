@@ -1,6 +1,6 @@
 """The bookkeeping behind every commit: which delivered offsets of a partition are not durable yet.
 
-Pure, no I/O. The consumer feeds it (`delivered`, `durable`), the commit asks it (`committable`).
+Pure, no I/O. The consumer feeds it (`delivered`, `mark_durable`), the commit asks it (`committable`).
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from collections import deque
 from itertools import islice
 
 from streams.ledger import OpenLedger
+from streams.record import UNKNOWN_LIFE, Life
 
 MAX_TIMESTAMPS = 4096
 
 
 class PartitionWatermark:
-    """Low watermark of one partition during one consumer generation.
+    """Low watermark of one partition during one assignment.
 
     Kafka's committed offset means "everything below is done", so it may only move to the lowest offset that is
     not durable, or, with nothing pending, to the position behind the last event delivered. Offsets that never
@@ -22,23 +23,26 @@ class PartitionWatermark:
     one is kept, is told of them.
     """
 
-    __slots__ = ("_timestamps", "generation", "ledger", "pending", "pending_bytes", "position", "retired")
+    __slots__ = ("_timestamps", "closing", "epoch", "ledger", "life", "pending", "pending_bytes", "position", "retired")
 
-    def __init__(self, generation: int, position: int | None, ledger: OpenLedger | None = None) -> None:
-        """Start at `position`, the next offset to be delivered; `None` while a new group has not read anything."""
-        self.generation = generation
+    def __init__(self, epoch: int, position: int, ledger: OpenLedger | None = None, life: Life = UNKNOWN_LIFE) -> None:
+        """Start at `position`, the next offset to be delivered; `epoch` tells assignments of the partition apart."""
+        self.epoch = epoch
         self.position = position
         self.ledger = ledger
+        self.life = life
         self._timestamps: deque[tuple[int, int]] = deque()
         """First offset of some runs of events, and its timestamp; in order, the first not above what is pending."""
         self.pending: dict[int, int] = {}
         """Delivered offsets that are not durable, in delivery order, with the bytes that each holds in memory."""
         self.pending_bytes = 0
+        self.closing = False
+        """Set when the partition is about to be given away: no further write is begun."""
         self.retired = False
-        """Set when the partition is revoked or sought anew: what becomes durable from then on counts no more."""
+        """Set when it has been given away: what becomes durable from then on counts no more."""
 
     def delivered(self, offset: int, size_bytes: int) -> None:
-        """Count an event as taken; offsets come in increasing order within a generation.
+        """Count an event as taken; offsets come in increasing order within an assignment.
 
         Raises:
             ValueError: the offset lies behind the position, so the fetch position and this table disagree.
@@ -49,7 +53,7 @@ class PartitionWatermark:
         self.pending_bytes += size_bytes
         self.position = offset + 1
 
-    def durable(self, offset: int) -> int | None:
+    def mark_durable(self, offset: int) -> int | None:
         """Count an event as done; the bytes it held, or `None` if it was not pending (a late or second ack)."""
         size_bytes = self.pending.pop(offset, None)
         if size_bytes is not None:
@@ -58,19 +62,17 @@ class PartitionWatermark:
 
     def advance(self, position: int) -> None:
         """Move the position over offsets that hold no event (control records at the end of a transactional topic)."""
-        if self.position is None or position > self.position:
+        if position > self.position:
             self._skip_to(position)
             self.position = position
 
     def lost(self, position: int) -> None:
         """Move the position over events that left Kafka's retention before they were delivered."""
-        if self.position is None or position > self.position:
+        if position > self.position:
             self._skip_to(position, lost=True)
             self.position = position
 
     def _skip_to(self, offset: int, lost: bool = False) -> None:
-        if self.position is None:
-            return
         if offset < self.position:
             raise ValueError(f"offset {offset} was delivered before (position {self.position})")
         if self.ledger is not None:
@@ -90,7 +92,7 @@ class PartitionWatermark:
         """
         oldest = self.committable
         timestamps = self._timestamps
-        while oldest is not None and len(timestamps) > 1 and timestamps[1][0] <= oldest:
+        while len(timestamps) > 1 and timestamps[1][0] <= oldest:
             timestamps.popleft()
         return timestamps[0][1] if timestamps else None
 
@@ -100,7 +102,7 @@ class PartitionWatermark:
         return next(iter(self.pending), None)
 
     @property
-    def committable(self) -> int | None:
-        """The offset that a commit may carry now; `None` before anything was read."""
+    def committable(self) -> int:
+        """The offset that a commit may carry now."""
         oldest = self.oldest_pending
         return self.position if oldest is None else oldest

@@ -1,0 +1,57 @@
+"""What librdkafka's consumer is told beyond the connection: the group, the fetches, the memory."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from streams.kafka.connection import client_options
+from streams.settings import Settings
+
+MAX_POLL_INTERVAL_MS: Final = 300_000
+"""The poller polls at all times, in an outage of the sink, too; who does not for so long leaves the group."""
+DEFLATE_MAX_RATIO: Final = 1032
+"""Deflate makes nothing smaller than this (zlib's technical notes): what bounds a fetch once it is decompressed."""
+MIN_FETCH_BYTES: Final = 128 * 1024
+MAX_QUEUE_BYTES: Final = 16 * 1024 * 1024
+
+
+def consumer_configuration(settings: Settings) -> dict[str, Any]:
+    """The whole configuration of the worker's consumer (librdkafka's names)."""
+    fetch_bytes = _fetch_bytes(settings)
+    return {
+        **client_options(settings),
+        "group.id": settings.consumer_group,
+        **_group(settings),
+        "client.rack": settings.kafka_client_rack or "",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",  # every partition is begun at a known offset; one that left its range is told
+        "enable.partition.eof": True,  # the position behind control records at the end
+        "isolation.level": "read_committed",
+        "max.poll.interval.ms": MAX_POLL_INTERVAL_MS,
+        "fetch.wait.max.ms": 100,
+        "fetch.queue.backoff.ms": 10,
+        "fetch.error.backoff.ms": 100,
+        "fetch.max.bytes": fetch_bytes,
+        "max.partition.fetch.bytes": fetch_bytes,
+        "message.max.bytes": fetch_bytes,  # else it raises fetch.max.bytes
+        "queued.max.messages.kbytes": max(1024, min(MAX_QUEUE_BYTES, settings.max_in_flight_bytes // 4) // 1024),
+        "queued.min.messages": 10_000,
+    }
+
+
+def _fetch_bytes(settings: Settings) -> int:
+    """Of one answer of a broker: even what was compressed as well as can be stays within STREAMS_MAX_IN_FLIGHT_BYTES."""
+    return min(settings.kafka_fetch_max_bytes, max(MIN_FETCH_BYTES, settings.max_in_flight_bytes // DEFLATE_MAX_RATIO))
+
+
+def _group(settings: Settings) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "group.protocol": "classic",
+        "partition.assignment.strategy": "cooperative-sticky",
+        "session.timeout.ms": int(settings.kafka_session_timeout_seconds * 1000),
+        "heartbeat.interval.ms": int(settings.kafka_session_timeout_seconds * 1000 / 15),
+    }
+    if settings.kafka_group_instance_id:
+        options["group.instance.id"] = settings.kafka_group_instance_id
+    return options

@@ -1,0 +1,234 @@
+"""Looks at Kafka every few seconds and says what is wrong with it: brokers, leaders, ends, topics, the group.
+
+librdkafka repairs by itself what can be repaired; what it cannot is silent unless somebody asks. The answers also are
+where lag and time to loss come from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from time import monotonic
+from typing import Final, Protocol
+
+from confluent_kafka import KafkaError, KafkaException
+
+from streams.consumer.lives import Lives
+from streams.consumer.watermark import PartitionWatermark
+from streams.kafka.admin import KafkaAdmin, Topic
+from streams.record import TopicPartition
+from streams.stats import Conditions, Kind
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS: Final = 5.0
+TOPICS_SECONDS: Final = 10.0
+END_OLD_SECONDS: Final = 30.0
+JOIN_PATIENCE_SECONDS: Final = 30.0
+"""A group takes this long to wait for a member that has died, so nothing is said before."""
+
+DOWN: Final = frozenset(
+    {
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._TRANSPORT,
+        KafkaError._TIMED_OUT,
+        KafkaError._RESOLVE,
+        KafkaError._SSL,
+        KafkaError._AUTHENTICATION,
+    }
+)
+NO_TOPIC: Final = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_ID})
+
+
+class Watched(Protocol):
+    """What the watch looks at."""
+
+    assigned_epochs: dict[TopicPartition, int]
+    watermarks: dict[TopicPartition, PartitionWatermark]
+    joined: bool
+
+
+class KafkaWatch:
+    """Keeps what is known of the cluster fresh, and the conditions about it true."""
+
+    def __init__(self, admin: KafkaAdmin, watched: Watched, conditions: Conditions, lives: Lives) -> None:
+        self._admin = admin
+        self._watched = watched
+        self._conditions = conditions
+        self._lives = lives
+        self.ends: dict[TopicPartition, tuple[int, float]] = {}
+        """The end of each partition, and when the broker has said so (monotonic)."""
+        self.log_starts: dict[TopicPartition, int] = {}
+        self.brokers_answered: float | None = None
+        """Monotonic; when a broker has answered last."""
+        self.log_starts_wanted: set[TopicPartition] = set()
+        """Partitions whose first offset somebody needs (the retention watch)."""
+        self._topics: set[str] = set()
+        self._topics_at = 0.0
+        self._subscribed_at: float | None = None
+        self._join_problem: str | None = None
+        self._hurry = asyncio.Event()
+        self._last_error: KafkaError | None = None
+
+    @property
+    def pause_seconds(self) -> float:
+        """Until the next look."""
+        missing = self._watched.watermarks.keys() - self.ends.keys()
+        return 1.0 if missing or self._conditions.get(Kind.BROKERS_DOWN) else LOOK_SECONDS
+
+    def subscribed(self, topics: Iterable[str]) -> None:
+        """These are read from now on."""
+        self._topics = set(topics)
+        self._subscribed_at = monotonic()
+        self._conditions.end_all_but(Kind.TOPIC_GONE, self._topics)
+
+    def forget(self, partitions: Iterable[TopicPartition]) -> None:
+        """They are not this worker's any more."""
+        for tp in partitions:
+            self.ends.pop(tp, None)
+            self.log_starts.pop(tp, None)
+            self.log_starts_wanted.discard(tp)
+            for kind in (Kind.NO_LEADER, Kind.POSITION_UNKNOWN, Kind.END_OFFSETS_OLD):
+                self._conditions.end(kind, str(tp))
+
+    async def look(self) -> None:
+        """Ask once for whatever is due. Raises nothing that Kafka can cause."""
+        self._look_at_group()
+        try:
+            await self._look_at_ends()
+            if monotonic() - self._topics_at >= TOPICS_SECONDS:
+                await self._look_at_topics()
+                self._topics_at = monotonic()
+        except KafkaException as error:
+            self._unreachable(error)
+        self._note_old_ends()
+
+    # --- what it asks -------------------------------------------------------------------------------------------------
+
+    async def _look_at_ends(self) -> None:
+        begun = list(self._watched.watermarks)
+        if not begun:
+            return
+        answers = await self._admin.ends(begun)
+        self._answered()
+        now = monotonic()
+        for tp, answer in answers.items():
+            if isinstance(answer, int) and tp in self._watched.watermarks:
+                self.ends[tp] = (answer, now)
+        wanted = [tp for tp in self.log_starts_wanted if tp in self._watched.watermarks]
+        starts = await self._admin.beginnings(wanted)
+        self.log_starts = {tp: answer for tp, answer in starts.items() if isinstance(answer, int)}
+
+    async def _look_at_topics(self) -> None:
+        names = self._topics | {tp.topic for tp in self._watched.assigned_epochs}
+        if not names:
+            return
+        found = await self._admin.topics(names)
+        self._answered()
+        for name, topic in found.items():
+            if isinstance(topic, Topic):
+                self._conditions.end(Kind.TOPIC_GONE, name)
+                self._look_at_leaders(topic)
+            elif topic.code() in NO_TOPIC:
+                self._topic_gone(name)
+        await self._lives.look({name: topic for name, topic in found.items() if isinstance(topic, Topic)})
+
+    def _look_at_leaders(self, topic: Topic) -> None:
+        for partition in topic.partitions:
+            tp = TopicPartition(topic.name, partition.number)
+            if tp not in self._watched.assigned_epochs or partition.leader is not None:
+                self._conditions.end(Kind.NO_LEADER, str(tp))
+                continue
+            self._conditions.begin(
+                Kind.NO_LEADER,
+                f"{tp} has no leader, so nothing can be read from it. All other partitions go on.",
+                "Bring back the broker that holds its replicas; it goes on by itself then.",
+                subject=str(tp),
+            )
+
+    def _topic_gone(self, name: str) -> None:
+        self._conditions.begin(
+            Kind.TOPIC_GONE,
+            f"The topic {name} is not there any more (or this user may not see it). What was read of it is written.",
+            "If it was deleted on purpose, take it out of STREAMS_TOPICS. Else create it again, or allow DESCRIBE on "
+            "it. All other topics go on.",
+            subject=name,
+        )
+
+    def _look_at_group(self) -> None:
+        if self._watched.joined or self._subscribed_at is None:
+            return
+        waited = monotonic() - self._subscribed_at
+        if waited > JOIN_PATIENCE_SECONDS or self._join_problem is not None:
+            why = self._join_problem or "the group has not given it any share yet"
+            self._conditions.begin(
+                Kind.NOT_JOINED,
+                f"This worker is no member of its group: {why}.",
+                "If the brokers answer: another member may be dying (it is missed after its session timeout), or "
+                "speak another protocol: members of a release before 0.2 must be stopped first, or "
+                "STREAMS_KAFKA_GROUP_PROTOCOL differs between workers.",
+                blocks_readiness=True,
+            )
+
+    # --- what others notice -------------------------------------------------------------------------------------------
+
+    def partition_failed(self, tp: TopicPartition, error: KafkaError) -> None:
+        """Reading from a partition has failed; librdkafka tries again."""
+        if error.code() in NO_TOPIC:
+            self._topic_gone(tp.topic)
+        else:
+            logger.warning("%s cannot be read at the moment: %s: %s", tp, error.name(), error.str())
+
+    def client_failed(self, error: KafkaError) -> None:
+        """librdkafka reports trouble of its own."""
+        self._last_error = error
+        if error.code() in (KafkaError.INCONSISTENT_GROUP_PROTOCOL, KafkaError.UNSUPPORTED_VERSION):
+            self._join_problem = f"{error.name()}: {error.str()}"
+            self._watched.joined = False
+        elif error.code() in NO_TOPIC:
+            self._topics_at = 0.0
+        elif error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self._hurry.set()
+        else:
+            logger.info("librdkafka: %s: %s", error.name(), error.str())
+
+    def lost(self) -> None:
+        """The group has dropped this worker, which joins again by itself."""
+        self._subscribed_at = monotonic()
+
+    def _answered(self) -> None:
+        self.brokers_answered = monotonic()
+        self._join_problem = None if self._watched.joined else self._join_problem
+        self._conditions.end(Kind.BROKERS_DOWN)
+
+    def _unreachable(self, error: KafkaException) -> None:
+        found = error.args[0]
+        if found.code() not in DOWN:
+            logger.warning("Kafka could not be asked: %s: %s", found.name(), found.str())
+            return
+        self._conditions.begin(
+            Kind.BROKERS_DOWN,
+            f"No broker answers ({found.name()}: {found.str()}). Events that were read are still written; none comes, "
+            "and nothing is committed.",
+            "Are the brokers up, and can this machine reach them? It goes on by itself when they answer. "
+            "`faust -A streams doctor` says which step fails.",
+            blocks_readiness=True,
+        )
+
+    def _note_old_ends(self) -> None:
+        now = monotonic()
+        for tp in self._watched.watermarks:
+            known = self.ends.get(tp)
+            if known is not None and now - known[1] > END_OLD_SECONDS:
+                self._conditions.begin(
+                    Kind.END_OFFSETS_OLD,
+                    f"The end of {tp} has not been read for {now - known[1]:.0f} s, so its lag is unknown.",
+                    "Does the partition have a leader? See what else is said about the brokers.",
+                    subject=str(tp),
+                )
+            else:
+                self._conditions.end(Kind.END_OFFSETS_OLD, str(tp))
+
+
+__all__ = ["KafkaWatch", "Watched"]
