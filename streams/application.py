@@ -25,7 +25,7 @@ from streams import __version__
 from streams.administration import Administration
 from streams.consumer import ConsumerOptions, Run, RunSchema, WatermarkConsumer, WatermarkTransport
 from streams.consumer.configuration import consumer_configuration
-from streams.consumer.lives import AnyLife
+from streams.consumer.lives import IdentityStore, TopicLives
 from streams.consumer.monitor import CountingMonitor
 from streams.costs import CostMeter, Prices
 from streams.dashboard.history import History
@@ -231,12 +231,13 @@ def _max_buffered_events(settings: Settings) -> int:
 
 
 def _consumer_options(app: StreamsApp) -> ConsumerOptions:
-    settings = app.settings
+    settings, sink, admin = app.settings, app.delivery.sink, KafkaAdmin(app.settings)
+    store = sink if isinstance(sink, IdentityStore) else None
     return ConsumerOptions(
         client=consumer_configuration(settings),
         group=settings.consumer_group,
-        admin=lambda: KafkaAdmin(settings),
-        lives=AnyLife(),
+        admin=admin,
+        lives=TopicLives(admin, store, app.stats.conditions, settings.on_new_topic),
         stats=app.stats,
         writes=app.delivery,
         ledgers=app.ledger,

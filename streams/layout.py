@@ -38,6 +38,10 @@ class Layout:
         """Where the ledger segment of these offsets with this content is kept: one never overwrites another."""
         return f"{self.ledger_prefix(topic, partition)}{start:020d}-{stop:020d}-{digest}.json"
 
+    def identity_key(self, topic: str, tag: str = "") -> str:
+        """Where it is written down which topic of this name the bucket holds; `tag` is that of a later life."""
+        return f"{self._ledgers}{topic}{'@' if tag else ''}{tag}/topic.json"
+
     def ledger_prefix(self, topic: str | None = None, partition: int | None = None) -> str:
         """What the keys of ledger segments begin with: all, a topic's, or a partition's."""
         return _under(self._ledgers, topic, partition)

@@ -40,6 +40,11 @@ class Life:
 UNKNOWN_LIFE = Life(None, None)
 
 
+def name_in_bucket(topic: str, life: Life) -> str:
+    """The topic as the names of its objects have it: `topic@tag` in a later life. No topic's own name has an `@`."""
+    return f"{topic}@{life.tag}" if life.tag else topic
+
+
 @dataclass(slots=True)
 class Record:
     """One Kafka event, byte for byte; `None` is Kafka's null, `b""` is empty, and the two are never mixed up.

@@ -317,6 +317,12 @@ class Settings(BaseSettings):
     on_reject: Annotated[Literal["dead-letter", "hold"], Lower] = _setting(
         "dead-letter", "What to do with such an event: dead-letter it, or hold its partition.", "hold"
     )
+    on_new_topic: Annotated[Literal["hold", "new-life"], Lower] = _setting(
+        "hold",
+        "What to do where a topic was deleted and recreated, or the bucket holds another cluster's events of its name: "
+        "hold it, or write under names with the new topic's id.",
+        "new-life",
+    )
     ledger_enabled: bool = _setting(
         True,
         "Keep a ledger of the offsets that are durable, so that `verify` can prove it after Kafka has forgotten the "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import logging.config
@@ -9,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import faust
@@ -24,6 +25,9 @@ logger = logging.getLogger(__name__)
 
 GC_THRESHOLD_OBJECTS = 50_000
 
+SAME_SIGNAL_SECONDS = 0.5
+"""A second signal within this time is the same one: `timeout` and some process managers send two."""
+
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_CONFIGURATION = 2
@@ -37,34 +41,42 @@ class StreamsWorker(faust.Worker):
     """
 
     app: StreamsApp
+    _stopping_since: float | None = None
+    _stopping: asyncio.Task[None] | None = None
 
     def _setup_logging(self) -> None:
         """Log as `STREAMS_LOG_FORMAT` and `STREAMS_LOG_LEVEL` say; Faust's spinner and log tables are not for logs."""
         logging.config.dictConfig(self.logging_config or {})
         self.spinner = None
 
-    def _on_shutdown_immediately(self) -> None:
-        """Stopped while it started: Faust would end its spinner's line, an empty one among the JSON lines."""
+    def install_signal_handlers(self) -> None:
+        """SIGTERM and SIGINT stop in order, a second one at once; Faust's own handlers are not used."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self.loop.add_signal_handler(number, self._on_stop_signal, number)
 
-    def _on_sigterm(self) -> None:
-        self._on_stop_signal(signal.SIGTERM, super()._on_sigterm)
-
-    def _on_sigint(self) -> None:
-        self._on_stop_signal(signal.SIGINT, self._flag_and_shutdown)
-
-    def _flag_and_shutdown(self) -> None:
-        self._flag_as_shutdown_by_signal()
-        self._schedule_shutdown(signal.SIGINT)
-
-    def _on_stop_signal(self, number: signal.Signals, stop: Callable[[], None]) -> None:
-        if self._signal_stop_time:
+    def _on_stop_signal(self, number: signal.Signals) -> None:
+        now = monotonic()
+        if self._stopping_since is not None:
+            if now - self._stopping_since < SAME_SIGNAL_SECONDS:
+                return
             logger.warning("second %s: leaving at once; events in flight will be delivered again", number.name)
             _leave(128 + number)
+        self._stopping_since = now
         timeout = self.app.settings.drain_timeout_seconds
         self.app.begin_drain()
         logger.info("%s: stopping; writes in flight may finish within %.0f s", number.name, timeout)
         self._leave_after(timeout)
-        stop()
+        self._stopping = self.loop.create_task(self._stop_and_leave())
+
+    async def _stop_and_leave(self) -> None:
+        """Stop every service; then there is nothing left to wait for, and the process ends here."""
+        try:
+            await self.stop()
+        except Exception:
+            logger.exception("stopping failed")
+        code = EXIT_OK if self.app.drained else EXIT_FAILED
+        logger.info("left the group, exit code %d", code)
+        _leave(code)
 
     def _leave_after(self, timeout_seconds: float) -> None:
         """Whatever Kafka or S3 do, the process ends in time (a thread: the event loop itself may be stuck)."""
@@ -93,7 +105,6 @@ class StreamsWorker(faust.Worker):
         except SystemExit as ended:
             if ended.code in (None, EXIT_OK) and not self.app.drained:
                 sys.exit(EXIT_FAILED)
-            logger.info("left the group, exit code %s", ended.code or EXIT_OK)
             raise
 
 

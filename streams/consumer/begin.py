@@ -14,8 +14,9 @@ from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException
 
-from streams.consumer.lives import Lives
+from streams.consumer.lives import TopicLives
 from streams.kafka.admin import Committed, KafkaAdmin
+from streams.kafka.identity import without_topic_id
 from streams.record import Life, TopicPartition
 from streams.stats import Conditions, Kind
 
@@ -28,7 +29,10 @@ TELL_AFTER_TRIES: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """What is known of a partition when it is begun; `committed` is `None` where the group has no commit."""
+    """What is known of a partition when it is begun; `committed` is `None` where the group has no commit.
+
+    `metadata` is the ledger's part of the commit's.
+    """
 
     committed: int | None
     metadata: str
@@ -39,7 +43,7 @@ class Begun:
 class Beginnings:
     """Looks positions up until every partition has one, or is somebody else's."""
 
-    def __init__(self, admin: KafkaAdmin, group: str, conditions: Conditions, lives: Lives) -> None:
+    def __init__(self, admin: KafkaAdmin, group: str, conditions: Conditions, lives: TopicLives) -> None:
         self._admin = admin
         self._group = group
         self._conditions = conditions
@@ -87,7 +91,7 @@ class Beginnings:
             return {}, dict.fromkeys(
                 partitions, f"the group's coordinator did not say what is committed: {_said(error)}"
             )
-        lives = await self._lives.of({tp.topic for tp in partitions}, committed)
+        lives = await self._lives.of({tp.topic for tp in partitions})
         known: dict[TopicPartition, tuple[Committed | None, Life]] = {}
         for tp in partitions:
             answer, life = committed[tp], lives[tp.topic]
@@ -96,7 +100,7 @@ class Beginnings:
             elif isinstance(life, str):
                 why[tp] = life
             else:
-                known[tp] = (answer, life)
+                known[tp] = (_of_this_life(answer, life), life)
         starts = await self._first_offsets([tp for tp, (commit, _) in known.items() if commit is None], why)
         found = {}
         for tp, (commit, life) in known.items():
@@ -134,14 +138,17 @@ class Beginnings:
             )
 
     async def return_to_range(self, tp: TopicPartition, position: int, is_ours: Callable[[], bool]) -> int | None:
-        """Where a partition goes on that Kafka does not have the position of; `None` while it must not go on.
+        """Where a partition goes on that Kafka does not have the position of.
 
-        Raises nothing: it asks until Kafka answers or the partition is somebody else's.
+        `None`: the name belongs to another topic now, or the partition is not ours any more. It asks until Kafka
+        answers, and holds a partition that ends before the position.
         """
         pause = FIRST_PAUSE_SECONDS
         while is_ours():
-            bounds = await self._bounds(tp)
-            if bounds is not None and await self._lives.is_same(tp.topic):
+            bounds, same = await self._bounds(tp), await self._lives.is_same(tp.topic)
+            if same is False:
+                return None
+            if bounds is not None and same:
                 beginning, end = bounds
                 if position < beginning:
                     return beginning
@@ -160,6 +167,16 @@ class Beginnings:
             return None
         beginning, end = beginnings[tp], ends[tp]
         return (beginning, end) if isinstance(beginning, int) and isinstance(end, int) else None
+
+
+def _of_this_life(commit: Committed | None, life: Life) -> Committed | None:
+    """The commit, unless it says that it is another topic's of this name: its offset means nothing here then."""
+    if commit is None:
+        return None
+    topic_id, ledger = without_topic_id(commit.metadata)
+    if topic_id is not None and life.topic_id is not None and topic_id != life.topic_id:
+        return None
+    return Committed(commit.offset, ledger)
 
 
 def _said(error: KafkaException) -> str:

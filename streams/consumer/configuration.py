@@ -41,7 +41,7 @@ def consumer_configuration(settings: Settings) -> dict[str, Any]:
 
 
 def _fetch_bytes(settings: Settings) -> int:
-    """Of one answer of a broker: even what was compressed as well as can be stays within STREAMS_MAX_IN_FLIGHT_BYTES."""
+    """Of one answer of a broker: what was compressed as well as can be still fits into STREAMS_MAX_IN_FLIGHT_BYTES."""
     return min(settings.kafka_fetch_max_bytes, max(MIN_FETCH_BYTES, settings.max_in_flight_bytes // DEFLATE_MAX_RATIO))
 
 

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
+from itertools import count
 from time import monotonic
 from typing import Any, ClassVar, Final, cast
 
@@ -29,8 +30,9 @@ from streams.consumer.watch import KafkaWatch
 from streams.consumer.watermark import PartitionWatermark
 from streams.errors import ConfigurationError
 from streams.kafka.admin import KafkaAdmin
+from streams.kafka.identity import with_topic_id
 from streams.ledger import OpenLedger
-from streams.record import Record, TopicPartition
+from streams.record import Record, TopicPartition, name_in_bucket
 from streams.stats import Kind
 
 logger = logging.getLogger(__name__)
@@ -75,6 +77,7 @@ class WatermarkConsumer(Consumer):
         self._arrived = asyncio.Event()
         self._answered = asyncio.Event()
         self._telling = asyncio.Lock()
+        self._tokens = count(1)
         self._stop_drained = False
         self._rebalances: set[asyncio.Task[None]] = set()
         super().__init__(transport, *args, **kwargs)
@@ -84,9 +87,10 @@ class WatermarkConsumer(Consumer):
     async def on_start(self) -> None:
         """Make the clients; the group is joined with the first subscription."""
         options, loop = self.options, asyncio.get_running_loop()
-        self.admin = options.admin()
+        self.admin = options.admin
         self._beginnings = Beginnings(self.admin, options.group, options.stats.conditions, options.lives)
         self.watch = KafkaWatch(self.admin, self, options.stats.conditions, options.lives)
+        options.lives.changed = self._topic_changed
         self._poller = Poller(
             options.client, self.room, self, loop, revoke_seconds=options.rebalance_drain_timeout_seconds
         )
@@ -165,9 +169,10 @@ class WatermarkConsumer(Consumer):
         starts = {}
         for tp, found in begun.items():
             epoch = self.assigned_epochs[tp]
-            self.watermarks[tp] = PartitionWatermark(epoch, found.position, self._resume_ledger(tp, found), found.life)
+            token = next(self._tokens)
+            self.watermarks[tp] = PartitionWatermark(token, found.position, self._resume_ledger(tp, found), found.life)
             self.commits.begin(tp, found.committed, found.metadata, epoch)
-            starts[tp] = Start(epoch, found.position, found.life)
+            starts[tp] = Start(epoch, token, found.position, found.life)
             if tp.topic in self.paused:
                 self.poller.ask_pause([tp])
         self.poller.ask_start(starts)
@@ -176,7 +181,9 @@ class WatermarkConsumer(Consumer):
         ledgers = self.options.ledgers
         if ledgers is None:
             return None
-        ledger = OpenLedger.resume(tp.topic, tp.partition, found.committed, found.metadata, found.position)
+        ledger = OpenLedger.resume(
+            name_in_bucket(tp.topic, found.life), tp.partition, found.committed, found.metadata, found.position
+        )
         if found.committed is not None:
             # Whoever was here before may have left a commit that holds as much as it can: the next one waits for this.
             ledgers.offer(ledger, found.committed)
@@ -235,7 +242,7 @@ class WatermarkConsumer(Consumer):
     async def _deliver(self, fetched: Fetched) -> None:
         """Count and queue what was fetched; events of an assignment that is over are dropped, others write them."""
         watermark = self.watermarks.get(fetched.tp)
-        if watermark is None or watermark.epoch != fetched.epoch or watermark.closing:
+        if watermark is None or watermark.token != fetched.token or watermark.closing:
             self._let_go(len(fetched.records), sum(fetched.sizes_bytes))
             return
         if fetched.position is not None:
@@ -257,9 +264,10 @@ class WatermarkConsumer(Consumer):
             if start % YIELD_EVERY_EVENTS == 0:
                 await asyncio.sleep(0)
 
-    def partition_failed(self, tp: TopicPartition, epoch: int, error: KafkaError) -> None:
+    def partition_failed(self, tp: TopicPartition, token: int, error: KafkaError) -> None:
         """Kafka has nothing for us at our position, or does not let us read."""
-        if self.assigned_epochs.get(tp) != epoch:
+        watermark = self.watermarks.get(tp)
+        if watermark is None or watermark.token != token:
             return
         if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
             self.options.fatal(
@@ -268,24 +276,40 @@ class WatermarkConsumer(Consumer):
                 )
             )
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
-            self._in_background(self._return_to_range(tp, epoch))
+            self._in_background(self._return_to_range(tp, watermark))
         elif self.watch is not None:
             self.watch.partition_failed(tp, error)
 
-    async def _return_to_range(self, tp: TopicPartition, epoch: int) -> None:
+    async def _return_to_range(self, tp: TopicPartition, watermark: PartitionWatermark) -> None:
         """The position is not one that Kafka has: retention has overtaken it, or this is another topic."""
-        watermark = self.watermarks.get(tp)
-        if watermark is None or watermark.epoch != epoch or self._beginnings is None:
+        if self._beginnings is None:
             return
         self.poller.ask_stop([tp])
-        found = await self._beginnings.return_to_range(
-            tp, watermark.position, lambda: self.assigned_epochs.get(tp) == epoch
-        )
-        if found is None or self.watermarks.get(tp) is not watermark:
+
+        def is_ours() -> bool:
+            return self.watermarks.get(tp) is watermark
+
+        found = await self._beginnings.return_to_range(tp, watermark.position, is_ours)
+        if not is_ours():
             return
-        self.report_lost_to_retention(tp, watermark.position, found)
-        watermark.lost(found)
-        self.poller.ask_start({tp: Start(epoch, found, watermark.life)})
+        if found is None:
+            self._topic_changed(tp.topic)
+            return
+        if found > watermark.position:
+            self.report_lost_to_retention(tp, watermark.position, found)
+            watermark.lost(found)
+        self.poller.ask_start({tp: Start(self.assigned_epochs[tp], watermark.token, found, watermark.life)})
+
+    def _topic_changed(self, topic: str) -> None:
+        """Another topic has taken the name: what was read of the old one is finished, the new one is begun as its own.
+
+        Nothing more is committed for the old one; Kafka has forgotten its offsets with it.
+        """
+        partitions = {tp: epoch for tp, epoch in self.assigned_epochs.items() if tp.topic == topic}
+        self.poller.ask_stop(partitions)
+        self._forget(partitions)
+        for epoch in set(partitions.values()):
+            self._in_background(self._take_over({tp for tp in partitions if partitions[tp] == epoch}, epoch))
 
     def report_lost_to_retention(self, tp: TopicPartition, position: int, beginning: int) -> None:
         """Say that Kafka has dropped events that this group had not written."""
@@ -365,7 +389,7 @@ class WatermarkConsumer(Consumer):
         for tp in partitions:
             watermark = self.watermarks.get(tp)
             if watermark is not None:
-                found[tp] = _commit_point(watermark)
+                found[tp] = _commit_point(watermark, self.assigned_epochs[tp])
         return found
 
     def _send_commit(self, points: Mapping[TopicPartition, CommitPoint]) -> None:
@@ -549,13 +573,14 @@ class WatermarkConsumer(Consumer):
         return partition
 
 
-def _commit_point(watermark: PartitionWatermark) -> CommitPoint:
-    ledger = watermark.ledger
+def _commit_point(watermark: PartitionWatermark, epoch: int) -> CommitPoint:
+    ledger, topic_id = watermark.ledger, watermark.life.topic_id
     if ledger is None:
-        return CommitPoint(watermark.committable, "", watermark.epoch)
+        return CommitPoint(watermark.committable, with_topic_id("", topic_id), epoch)
     if ledger.given_up is not None:
         _report_given_up(ledger)
-    return CommitPoint(*ledger.commit_point(watermark.committable), watermark.epoch)
+    offset, notes = ledger.commit_point(watermark.committable)
+    return CommitPoint(offset, with_topic_id(notes, topic_id), epoch)
 
 
 def _report_given_up(ledger: OpenLedger) -> None:

@@ -1,50 +1,185 @@
-"""Whether a topic is still the one whose events are in the bucket (KIP-516): a name alone does not say so."""
+"""Whether a topic is still the one whose events are in the bucket (KIP-516): a name alone does not say so.
+
+Asked whenever partitions are begun, and looked at again while they are read. A topic that was deleted and recreated, or
+another cluster's topic of the same name, is held, so that nothing in the bucket is overwritten, or, with
+STREAMS_ON_NEW_TOPIC=new-life, written under names of its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any, Protocol
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Mapping
+from typing import Final, Literal, Protocol, runtime_checkable
 
-from streams.kafka.admin import Topic
-from streams.record import UNKNOWN_LIFE, Life, TopicPartition
+from confluent_kafka import KafkaError, KafkaException
+
+from streams.errors import SinkRefusedError, SinkUnavailableError
+from streams.kafka.admin import KafkaAdmin, Topic
+from streams.kafka.identity import Identity
+from streams.record import Life, TopicPartition
+from streams.stats import Conditions, Kind
+
+logger = logging.getLogger(__name__)
+
+OnNewTopic = Literal["hold", "new-life"]
+
+HOLD_REMEDY: Final = (
+    "Nothing is overwritten meanwhile, and all other topics go on. To archive the new topic beside the old one, under "
+    "names with its id, set STREAMS_ON_NEW_TOPIC=new-life and restart; docs/runbooks/topic-recreated.md has the "
+    "other ways."
+)
 
 
-class Lives(Protocol):
-    """What the consumer asks of a topic's identity."""
+@runtime_checkable
+class IdentityStore(Protocol):
+    """Where it is written down whose events are under a topic's name (a sink that keeps objects)."""
 
-    async def of(self, topics: Collection[str], committed: Mapping[TopicPartition, Any]) -> Mapping[str, Life | str]:
+    async def read_identity(self, topic: str, tag: str) -> Identity | None:
+        """What is written down, `None` where nothing is.
+
+        Raises:
+            SinkUnavailableError, SinkRefusedError: it cannot be read.
+            ValueError: what is there is none.
+        """
+
+    async def create_identity(self, topic: str, tag: str, identity: Identity) -> bool:
+        """Write it down, unless something is there already; whether it was written. Raises as `read_identity` does."""
+
+
+class TopicLives:
+    """What is known of the topics' identities. Without a store (SQS) nothing can be overwritten, so nothing is held."""
+
+    def __init__(
+        self,
+        admin: KafkaAdmin,
+        store: IdentityStore | None,
+        conditions: Conditions,
+        on_new_topic: OnNewTopic,
+    ) -> None:
+        self._admin = admin
+        self._store = store
+        self._conditions = conditions
+        self._on_new_topic = on_new_topic
+        self._lives: dict[str, Life] = {}
+        self._places = asyncio.Semaphore(16)
+        self._told_no_ids = False
+        self.changed: Callable[[str], None] = lambda topic: None
+        """Told of a topic that is another one than the one that is being read."""
+
+    async def of(self, topics: Collection[str]) -> Mapping[str, Life | str]:
         """The life of each topic, or why its partitions must not be begun (yet)."""
+        try:
+            cluster_id = await self._admin.cluster_id()
+            found = await self._admin.topics(topics)
+        except KafkaException as error:
+            return dict.fromkeys(topics, f"its identity could not be read: {error.args[0].name()}")
+        lives = await asyncio.gather(*(self._life(name, cluster_id, found[name]) for name in topics))
+        return dict(zip(topics, lives, strict=True))
 
-    async def is_same(self, topic: str) -> bool:
-        """Whether the topic is still the one that was begun; false while that cannot be told."""
+    async def _life(self, name: str, cluster_id: str, topic: Topic | KafkaError) -> Life | str:
+        if isinstance(topic, KafkaError):
+            return f"its identity could not be read: {topic.name()}"
+        identity = Identity(cluster_id, topic.identity)
+        self._note_no_id(identity)
+        async with self._places:
+            life = await self._place(name, identity)
+        if isinstance(life, Life):
+            self._lives[name] = life
+            self._conditions.end(Kind.TOPIC_RECREATED, name)
+        return life
 
-    async def look(self, topics: Mapping[str, Topic]) -> None:
-        """The metadata as it is now: a topic that is another one than before is noticed here, too."""
+    async def _place(self, name: str, identity: Identity) -> Life | str:
+        """Where in the bucket this topic's events belong."""
+        if self._store is None:
+            return identity.life()
+        try:
+            first = await self._known(self._store, name, "", identity)
+            if first.is_same(identity):
+                self._conditions.end(Kind.IDENTITY_UNKNOWN, name)
+                return identity.life()
+            if self._on_new_topic == "hold" or identity.topic_id is None:
+                return self._hold(name, first, identity)
+            own = await self._known(self._store, name, identity.tag, identity)
+            return identity.life(identity.tag) if own.is_same(identity) else self._hold(name, own, identity)
+        except SinkUnavailableError as error:
+            return f"the bucket could not be asked whose events it holds: {error}"
+        except (SinkRefusedError, ValueError) as error:
+            return self._unknown(name, identity, error)
+
+    async def _known(self, store: IdentityStore, name: str, tag: str, identity: Identity) -> Identity:
+        """What is written down, which from now on is this topic where nothing was."""
+        for _ in range(2):
+            known = await store.read_identity(name, tag)
+            if known is not None:
+                return known
+            if await store.create_identity(name, tag, identity):
+                return identity
+        raise SinkUnavailableError("conflict", "two workers wrote down a topic's identity at once")
+
+    def _hold(self, name: str, known: Identity, identity: Identity) -> str:
+        other = (
+            "another cluster's" if known.cluster_id != identity.cluster_id else "an earlier topic's, which was deleted"
+        )
+        detail = (
+            f"{name} is not the topic whose events are in the bucket (its id is {identity.topic_id}, theirs is "
+            f"{known.topic_id}; they are {other}), so it is held."
+        )
+        self._conditions.begin(Kind.TOPIC_RECREATED, detail, HOLD_REMEDY, subject=name, blocks_readiness=True)
+        return detail
+
+    def _unknown(self, name: str, identity: Identity, error: Exception) -> Life:
+        """Said, and trusted: a bucket that answers nothing cannot be told from a new one."""
+        self._conditions.begin(
+            Kind.IDENTITY_UNKNOWN,
+            f"It cannot be told whether {name} is the topic whose events are in the bucket: {error}",
+            "Allow s3:GetObject and s3:PutObject under STREAMS_LEDGER_PREFIX. Until then a topic that is deleted and "
+            "recreated while no worker runs overwrites its predecessor's objects.",
+            subject=name,
+        )
+        return identity.life()
+
+    def _note_no_id(self, identity: Identity) -> None:
+        if identity.topic_id is None and not self._told_no_ids:
+            self._told_no_ids = True
+            logger.warning(
+                "the brokers give topics no id (Kafka before 2.8), so a topic that is recreated is only noticed where "
+                "it ends before what was read of the old one"
+            )
+
+    async def is_same(self, topic: str) -> bool | None:
+        """Whether the topic is still the one that was begun, `None` while that cannot be told."""
+        life = self._lives.get(topic)
+        try:
+            found = (await self._admin.topics([topic]))[topic]
+        except KafkaException:
+            return None
+        if life is None or isinstance(found, KafkaError):
+            return None
+        return found.identity is None or found.identity == life.topic_id
+
+    def look(self, topics: Mapping[str, Topic]) -> None:
+        """The metadata as it is now: a topic that has become another one while it was read is noticed here."""
+        for name, topic in topics.items():
+            life = self._lives.get(name)
+            if life is not None and topic.identity is not None and topic.identity != life.topic_id:
+                del self._lives[name]
+                logger.warning("%s was deleted and recreated (id %s, before %s)", name, topic.identity, life.topic_id)
+                self.changed(name)
 
     def is_held(self, topic: str) -> bool:
         """Whether a condition already says why the topic is not read."""
+        return self._conditions.get(Kind.TOPIC_RECREATED, topic) is not None
 
     def hold_truncated(self, tp: TopicPartition, position: int, end: int) -> None:
-        """The partition ends before what was read of it, so it has lost its end."""
-
-
-class AnyLife:
-    """For sinks in which one life cannot overwrite another, and for tests."""
-
-    async def of(self, topics: Collection[str], committed: Mapping[TopicPartition, Any]) -> Mapping[str, Life | str]:
-        """All are as they should be."""
-        return dict.fromkeys(topics, UNKNOWN_LIFE)
-
-    async def is_same(self, topic: str) -> bool:
-        """Always."""
-        return True
-
-    async def look(self, topics: Mapping[str, Topic]) -> None:
-        """Nothing depends on it."""
-
-    def is_held(self, topic: str) -> bool:
-        """Never."""
-        return False
-
-    def hold_truncated(self, tp: TopicPartition, position: int, end: int) -> None:
-        """Nothing can be overwritten."""
+        """The partition ends before what was read of it: its end is gone, and new events take the same offsets."""
+        self._conditions.begin(
+            Kind.TOPIC_RECREATED,
+            f"{tp} ends at {end}, before offset {position}, up to which it was read: it has lost its end (an unclean "
+            "leader election, or a recreated topic on brokers without topic ids), so it is held: new events would "
+            "overwrite the objects of those that are lost.",
+            f"It goes on by itself once the partition has grown to {position}; events until then are left out. To take "
+            "them, move the group's offset and the objects in the way: docs/runbooks/topic-recreated.md.",
+            subject=tp.topic,
+            blocks_readiness=True,
+        )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from streams.consumer.lives import Lives
+from streams.consumer.lives import TopicLives
 from streams.errors import ConfigurationError
 from streams.kafka.admin import KafkaAdmin
 from streams.record import TopicPartition
@@ -46,9 +46,9 @@ class ConsumerOptions:
     client: dict[str, Any]
     """librdkafka's configuration: connection, security, group (`consumer.poller` adds what must be as it is)."""
     group: str
-    admin: Callable[[], KafkaAdmin]
-    """Makes the client for questions; called once, on the event loop."""
-    lives: Lives
+    admin: KafkaAdmin
+    """For questions to the cluster."""
+    lives: TopicLives
     """Tells a topic from another one of the same name."""
     stats: Stats
     writes: Writes

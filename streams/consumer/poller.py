@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Final, Protocol
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as _TopicPartition
 
 from streams.consumer.room import Room
@@ -68,7 +68,7 @@ class Fetched:
     """Records of a partition in order, then, at the end of the partition, the position behind everything."""
 
     tp: TopicPartition
-    epoch: int
+    token: int
     records: list[Record] = field(default_factory=list)
     sizes_bytes: list[int] = field(default_factory=list)
     position: int | None = None
@@ -76,10 +76,14 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where an assigned partition is to be begun; `offset` is `None` for the earliest event."""
+    """Where an assigned partition is to be begun.
+
+    `epoch` is that of its assignment; `token` comes back with everything that is read from here on.
+    """
 
     epoch: int
-    offset: int | None
+    token: int
+    offset: int
     life: Life = UNKNOWN_LIFE
 
 
@@ -101,7 +105,7 @@ class Listener(Protocol):
     def committed(self, results: list[CommitResult]) -> None:
         """Kafka's answer to a commit."""
 
-    def partition_failed(self, tp: TopicPartition, epoch: int, error: KafkaError) -> None:
+    def partition_failed(self, tp: TopicPartition, token: int, error: KafkaError) -> None:
         """Nothing comes from this partition until somebody does something about it."""
 
     def failed(self, error: KafkaError) -> None:
@@ -276,7 +280,7 @@ class Poller:
             partition, topic = message.partition(), message.topic()
             if reading is None or reading.tp.partition != partition or reading.tp.topic != topic:
                 reading = self._reading.get(TopicPartition(topic, partition))
-                fetched = None if reading is None else Fetched(reading.tp, reading.start.epoch)
+                fetched = None if reading is None else Fetched(reading.tp, reading.start.token)
                 if fetched is not None:
                     self.handover.append(fetched)
             if reading is None or fetched is None:
@@ -294,9 +298,9 @@ class Poller:
         reading = None if tp is None else self._reading.get(tp)
         if error.code() == KafkaError._PARTITION_EOF:
             if reading is not None:
-                self.handover.append(Fetched(reading.tp, reading.start.epoch, position=message.offset()))
+                self.handover.append(Fetched(reading.tp, reading.start.token, position=message.offset()))
         elif reading is not None:
-            self._tell(self._listener.partition_failed, reading.tp, reading.start.epoch, error)
+            self._tell(self._listener.partition_failed, reading.tp, reading.start.token, error)
         else:
             self._tell(self._listener.failed, error)
 
@@ -369,10 +373,7 @@ class Poller:
         if not wanted:
             return
         self._consumer.incremental_assign(
-            [
-                _TopicPartition(tp.topic, tp.partition, OFFSET_BEGINNING if start.offset is None else start.offset)
-                for tp, start in wanted.items()
-            ]
+            [_TopicPartition(tp.topic, tp.partition, start.offset) for tp, start in wanted.items()]
         )
         self._reading.update({tp: _Reading(tp, start) for tp, start in wanted.items()})
         self._pause_now(wanted if self._full_paused else wanted.keys() & self._paused)

@@ -33,7 +33,7 @@ class Run:
         return not self.watermark.closing
 
 
-class RunSchema(faust.Schema):
+class RunSchema(faust.Schema[Any, Any]):
     """Hands the run to the agent as it is: there is nothing to decode."""
 
     def loads_key(self, app: Any, message: Any, **options: Any) -> None:

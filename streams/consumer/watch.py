@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from confluent_kafka import KafkaError, KafkaException
 
-from streams.consumer.lives import Lives
+from streams.consumer.lives import TopicLives
 from streams.consumer.watermark import PartitionWatermark
 from streams.kafka.admin import KafkaAdmin, Topic
 from streams.record import TopicPartition
@@ -22,8 +22,11 @@ from streams.stats import Conditions, Kind
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS: Final = 5.0
-TOPICS_SECONDS: Final = 10.0
+ENDS_SECONDS: Final = 5.0
+TOPICS_SECONDS: Final = 2.0
+"""How soon a topic that is deleted or recreated is noticed ..."""
+TOPICS_A_SECOND: Final = 100
+"""... and the most that are asked about in a second, on average."""
 END_OLD_SECONDS: Final = 30.0
 JOIN_PATIENCE_SECONDS: Final = 30.0
 """A group takes this long to wait for a member that has died, so nothing is said before."""
@@ -52,7 +55,7 @@ class Watched(Protocol):
 class KafkaWatch:
     """Keeps what is known of the cluster fresh, and the conditions about it true."""
 
-    def __init__(self, admin: KafkaAdmin, watched: Watched, conditions: Conditions, lives: Lives) -> None:
+    def __init__(self, admin: KafkaAdmin, watched: Watched, conditions: Conditions, lives: TopicLives) -> None:
         self._admin = admin
         self._watched = watched
         self._conditions = conditions
@@ -66,6 +69,7 @@ class KafkaWatch:
         """Partitions whose first offset somebody needs (the retention watch)."""
         self._topics: set[str] = set()
         self._topics_at = 0.0
+        self._ends_at = 0.0
         self._subscribed_at: float | None = None
         self._join_problem: str | None = None
         self._hurry = asyncio.Event()
@@ -75,7 +79,7 @@ class KafkaWatch:
     def pause_seconds(self) -> float:
         """Until the next look."""
         missing = self._watched.watermarks.keys() - self.ends.keys()
-        return 1.0 if missing or self._conditions.get(Kind.BROKERS_DOWN) else LOOK_SECONDS
+        return 1.0 if missing or self._conditions.get(Kind.BROKERS_DOWN) else TOPICS_SECONDS
 
     def subscribed(self, topics: Iterable[str]) -> None:
         """These are read from now on."""
@@ -96,13 +100,19 @@ class KafkaWatch:
         """Ask once for whatever is due. Raises nothing that Kafka can cause."""
         self._look_at_group()
         try:
-            await self._look_at_ends()
-            if monotonic() - self._topics_at >= TOPICS_SECONDS:
+            if monotonic() - self._ends_at >= ENDS_SECONDS or self._watched.watermarks.keys() - self.ends.keys():
+                await self._look_at_ends()
+                self._ends_at = monotonic()
+            if monotonic() - self._topics_at >= self._topics_seconds:
                 await self._look_at_topics()
                 self._topics_at = monotonic()
         except KafkaException as error:
             self._unreachable(error)
         self._note_old_ends()
+
+    @property
+    def _topics_seconds(self) -> float:
+        return max(TOPICS_SECONDS, len(self._topics) / TOPICS_A_SECOND)
 
     # --- what it asks -------------------------------------------------------------------------------------------------
 
@@ -132,7 +142,7 @@ class KafkaWatch:
                 self._look_at_leaders(topic)
             elif topic.code() in NO_TOPIC:
                 self._topic_gone(name)
-        await self._lives.look({name: topic for name, topic in found.items() if isinstance(topic, Topic)})
+        self._lives.look({name: topic for name, topic in found.items() if isinstance(topic, Topic)})
 
     def _look_at_leaders(self, topic: Topic) -> None:
         for partition in topic.partitions:

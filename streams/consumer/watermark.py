@@ -23,11 +23,11 @@ class PartitionWatermark:
     one is kept, is told of them.
     """
 
-    __slots__ = ("_timestamps", "closing", "epoch", "ledger", "life", "pending", "pending_bytes", "position", "retired")
+    __slots__ = ("_timestamps", "closing", "ledger", "life", "pending", "pending_bytes", "position", "retired", "token")
 
-    def __init__(self, epoch: int, position: int, ledger: OpenLedger | None = None, life: Life = UNKNOWN_LIFE) -> None:
-        """Start at `position`, the next offset to be delivered; `epoch` tells assignments of the partition apart."""
-        self.epoch = epoch
+    def __init__(self, token: int, position: int, ledger: OpenLedger | None = None, life: Life = UNKNOWN_LIFE) -> None:
+        """Start at `position`, the next offset to be delivered; `token` marks what was fetched for this watermark."""
+        self.token = token
         self.position = position
         self.ledger = ledger
         self.life = life

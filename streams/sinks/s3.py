@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, Protocol
 from streams.costs import Usage, billed_failures
 from streams.envelope import encode_dead_letter, encode_envelope
 from streams.errors import RecordRejectedError
+from streams.kafka.identity import Identity, decode_identity, encode_identity
 from streams.layout import Layout
 from streams.ledger import Segment, encode_segment, segment_digest
 from streams.metadata import SIDECAR_SUFFIX, object_metadata
@@ -48,6 +49,12 @@ class S3Client(Protocol):
 
         Raises `RecordRejectedError`, `SinkUnavailableError` or `SinkRefusedError`.
         """
+
+    async def create(self, request: PutRequest) -> bool:
+        """The same, unless there is an object of this key already; whether it was written. Raises as `put` does."""
+
+    async def get(self, object_key: str) -> bytes | None:
+        """A small object's body, `None` where there is none. Raises as `put` does."""
 
     async def close(self) -> None:
         """Let go of connections."""
@@ -97,6 +104,14 @@ class S3Sink:
         object_key = self._layout.ledger_key(*place, segment_digest(body))
         await self._client.put(PutRequest(object_key, body, content_type=JSON))
         return object_key
+
+    async def read_identity(self, topic: str, tag: str) -> Identity | None:
+        body = await self._client.get(self._layout.identity_key(topic, tag))
+        return None if body is None else decode_identity(body)
+
+    async def create_identity(self, topic: str, tag: str, identity: Identity) -> bool:
+        body = encode_identity(topic, identity)
+        return await self._client.create(PutRequest(self._layout.identity_key(topic, tag), body, content_type=JSON))
 
     def usage(self, stats: Stats) -> Usage:
         """Every PUT is one of those that `stats` counts, or of a sidecar."""

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
+from botocore.exceptions import ClientError
 from botocore.handlers import add_expect_header
 
 from streams.errors import SinkUnavailableError, StreamsError
@@ -76,6 +77,33 @@ class AiobotocoreClient:
         if "ETag" not in answer:
             raise SinkUnavailableError("server_error", "the answer has no ETag, so it did not come from S3")
 
+    async def create(self, request: PutRequest) -> bool:
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                await self._client.put_object(
+                    Key=request.object_key,
+                    Body=request.body,
+                    ContentType=request.content_type or self._content_type,
+                    IfNoneMatch="*",
+                    **self._parameters,
+                )
+        except Exception as error:
+            if _code(error) in ("PreconditionFailed", "ConditionalRequestConflict"):
+                return False
+            raise self._translate(error) from error
+        return True
+
+    async def get(self, object_key: str) -> bytes | None:
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                answer = await self._client.get_object(Bucket=self._settings.s3_bucket, Key=object_key)
+                body: bytes = await answer["Body"].read()
+                return body
+        except Exception as error:
+            if _code(error) == "NoSuchKey":
+                return None
+            raise self._translate(error) from error
+
     async def close(self) -> None:
         await self._stack.aclose()
         self._client = None
@@ -86,6 +114,11 @@ class AiobotocoreClient:
         if expired and self._credentials is not None:
             self._credentials.expire()
         return meaning
+
+
+def _code(error: Exception) -> str | None:
+    """S3's error code, where the answer had one."""
+    return error.response.get("Error", {}).get("Code") if isinstance(error, ClientError) else None
 
 
 class _Resolver:

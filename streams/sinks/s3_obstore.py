@@ -13,7 +13,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from aiobotocore.session import get_session
-from obstore import put_async
+from obstore import get_async, put_async
+from obstore.exceptions import AlreadyExistsError
 from obstore.store import S3Store
 
 from streams.errors import SinkUnavailableError, StreamsError
@@ -58,6 +59,34 @@ class ObstoreClient:
             await put_async(store, object_key, body, attributes=attributes, tags=self._tags, use_multipart=False)
         except Exception as error:
             # Not chained: obstore's text holds S3's whole answer, which repeats the session token of `ExpiredToken`.
+            raise self.translate(error) from None
+
+    async def create(self, request: PutRequest) -> bool:
+        store = await self.store()
+        attributes = {**self._attributes, "Content-Type": request.content_type or self._settings.s3_content_type}
+        try:
+            await put_async(
+                store,
+                request.object_key,
+                request.body,
+                attributes=attributes,
+                tags=self._tags,
+                mode="create",
+                use_multipart=False,
+            )
+        except AlreadyExistsError:
+            return False
+        except Exception as error:
+            raise self.translate(error) from None
+        return True
+
+    async def get(self, object_key: str) -> bytes | None:
+        store = await self.store()
+        try:
+            return bytes(await (await get_async(store, object_key)).bytes_async())
+        except Exception as error:
+            if isinstance(error, FileNotFoundError) and "NoSuchKey" in str(error):
+                return None
             raise self.translate(error) from None
 
     async def store(self) -> Any:

@@ -1,4 +1,5 @@
-"""Three Kafka brokers set up as a Confluent Cloud cluster is: TLS, SASL, ACLs, three replicas, no topic for nothing.
+"""Three Kafka brokers: set up as a Confluent Cloud cluster is (TLS, SASL, ACLs, three replicas, no topic for nothing),
+or, with `secure=False`, plain ones whose topics may have a single replica, so that one broker's death is seen.
 
 What a plain Apache broker cannot do is done the nearest way: each API key is a user of its own (in Confluent Cloud the
 keys of a service account share its ACLs), and a policy class of the tests refuses topics without three replicas.
@@ -44,9 +45,9 @@ class _Node(KafkaBroker):
     voters: str
     policy: Path
 
-    def __init__(self, directory: Path, number: int, plain_users: tuple[str, ...]) -> None:
+    def __init__(self, directory: Path, number: int, plain_users: tuple[str, ...], *, secure: bool) -> None:
         self.plain_users = plain_users
-        super().__init__(directory, secure=True)
+        super().__init__(directory, secure=secure)
         self.number = number
 
     @property
@@ -59,11 +60,12 @@ class _Node(KafkaBroker):
             "node.id": str(self.number),
             "controller.quorum.voters": self.voters,
             "default.replication.factor": "3",
-            "min.insync.replicas": "2",
             "offsets.topic.replication.factor": "3",
             "transaction.state.log.replication.factor": "3",
             "transaction.state.log.min.isr": "2",
-            "create.topic.policy.class.name": "ThreeReplicas",
+            **(
+                {"create.topic.policy.class.name": "ThreeReplicas", "min.insync.replicas": "2"} if self.secure else {}
+            ),
             # So that a broker that dies is missed in seconds.
             "controller.quorum.election.timeout.ms": "500",
             "controller.quorum.fetch.timeout.ms": "1500",
@@ -74,7 +76,7 @@ class _Node(KafkaBroker):
         return ["-Dorg.slf4j.simpleLogger.log.kafka.authorizer.logger=debug"]
 
     def _class_path(self) -> list[str]:
-        return [*super()._class_path(), str(self.policy)]
+        return [*super()._class_path(), str(self.policy)] if self.secure else super()._class_path()
 
     def log(self) -> str:
         return self._process.log()
@@ -87,14 +89,18 @@ class KafkaCluster:
     `delete_key`), OAUTHBEARER takes any unsigned token, as `tests.services.oauth` hands them out.
     """
 
-    def __init__(self, directory: Path, plain_users: tuple[str, ...] = ()) -> None:
-        self.nodes = [_Node(directory / f"node-{number}", number, plain_users) for number in range(1, NODES + 1)]
+    def __init__(self, directory: Path, plain_users: tuple[str, ...] = (), *, secure: bool = True) -> None:
+        self.secure = secure
+        self.nodes = [
+            _Node(directory / f"node-{number}", number, plain_users, secure=secure) for number in range(1, NODES + 1)
+        ]
         # One authority for all three.
         self.certificates = make_certificates(directory, SUPERUSER)
         self._policy = directory / "policy"
 
     def __enter__(self) -> KafkaCluster:
-        _compile_policy(self._policy)
+        if self.secure:
+            _compile_policy(self._policy)
         voters = ",".join(node.voter for node in self.nodes)
         for node in self.nodes:
             node.voters, node.policy = voters, self._policy
@@ -126,8 +132,13 @@ class KafkaCluster:
         """The bootstrap servers with this listener, separated by commas."""
         return ",".join(node.address(security_protocol) for node in self.nodes)
 
-    def create_topic(self, name: str, partitions: int = 1) -> None:
-        self.any.create_topic(name, partitions, replication_factor=NODES)
+    def create_topic(self, name: str, partitions: int = 1, *, replicas: int = NODES) -> None:
+        self.any.create_topic(name, partitions, replication_factor=replicas)
+
+    def coordinator(self, group: str) -> KafkaBroker:
+        """The broker that the group's members talk to."""
+        node: int = self.any.admin.describe_consumer_groups([group])[group].result(30).coordinator.id
+        return self.nodes[node - 1]
 
     def leader(self, topic: str, partition: int) -> KafkaBroker:
         """The broker that leads a partition now."""

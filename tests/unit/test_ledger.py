@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams import ledger
+from streams.consumer.watermark import PartitionWatermark
 from streams.ledger import (
     MAX_METADATA_CHARACTERS,
     SEGMENT_EVENTS,
@@ -21,7 +22,6 @@ from streams.ledger import (
     encode_segment,
     gaps_of,
 )
-from streams.watermark import PartitionWatermark
 
 SEGMENT = Segment("orders", 3, 100, 200, ((100, 101), (120, 130)), ((130, 140),))
 KAFKA_LIMIT = 4096
@@ -374,7 +374,7 @@ def test_commit_and_objects_always_tell_all_that_was_committed(log: list[str], d
             worker.fetch(data.draw(st.integers(1, 40)))
         elif step == "durable":
             for offset in data.draw(st.lists(st.sampled_from(sorted(worker.watermark.pending) or [0]), max_size=40)):
-                worker.watermark.durable(offset)
+                worker.watermark.mark_durable(offset)
         elif step == "commit":
             worker.make_commit()
         elif step == "put":
@@ -397,7 +397,7 @@ def test_segments_depend_on_the_offsets_alone(log: list[str], cuts: tuple[list[i
         for turn in range(2 * len(log) + 2):
             worker.fetch(sizes[turn % len(sizes)])
             for offset in list(worker.watermark.pending):
-                worker.watermark.durable(offset)
+                worker.watermark.mark_durable(offset)
             worker.make_commit()
             worker.write_segment()
         objects.append(worker.objects)

@@ -6,13 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.consumer.watermark import MAX_TIMESTAMPS, PartitionWatermark
 from streams.ledger import OpenLedger, Segment, decode_commit_metadata
-from streams.watermark import MAX_TIMESTAMPS, PartitionWatermark
-
-
-def test_nothing_may_be_committed_before_anything_was_read() -> None:
-    """A new group's partition without a position has no offset to commit."""
-    assert PartitionWatermark(1, None).committable is None
 
 
 def test_head_in_flight_keeps_the_watermark() -> None:
@@ -21,9 +16,9 @@ def test_head_in_flight_keeps_the_watermark() -> None:
     for offset in range(5, 10):
         watermark.delivered(offset, 1)
     for offset in range(6, 10):
-        watermark.durable(offset)
+        watermark.mark_durable(offset)
     assert watermark.committable == 5
-    watermark.durable(5)
+    watermark.mark_durable(5)
     assert watermark.committable == 10
 
 
@@ -32,9 +27,9 @@ def test_gap_after_offset_zero_does_not_stick() -> None:
     watermark = PartitionWatermark(1, 0)
     watermark.delivered(0, 1)
     watermark.delivered(7, 1)
-    watermark.durable(0)
+    watermark.mark_durable(0)
     assert watermark.committable == 7
-    watermark.durable(7)
+    watermark.mark_durable(7)
     assert watermark.committable == 8
 
 
@@ -42,8 +37,8 @@ def test_second_acknowledgement_changes_nothing() -> None:
     """An offset counts once; a late ack of an event that is not pending is told apart."""
     watermark = PartitionWatermark(1, 0)
     watermark.delivered(0, 10)
-    assert watermark.durable(0) == 10
-    assert watermark.durable(0) is None
+    assert watermark.mark_durable(0) == 10
+    assert watermark.mark_durable(0) is None
     assert watermark.pending_bytes == 0
 
 
@@ -88,7 +83,7 @@ def test_watermark_is_never_above_an_event_that_is_not_durable(offsets: list[int
             pending.add(offset)
         else:
             offset = data.draw(st.sampled_from(sorted(pending)))
-            watermark.durable(offset)
+            watermark.mark_durable(offset)
             pending.discard(offset)
         expected = min(pending) if pending else watermark.position
         assert watermark.committable == expected
@@ -105,8 +100,8 @@ def test_ledger_is_told_of_every_gap_and_what_made_it() -> None:
     watermark.advance(9)
     watermark.lost(20)
     watermark.lost(15)
-    watermark.durable(3)
-    watermark.durable(6)
+    watermark.mark_durable(3)
+    watermark.mark_durable(6)
     assert 20 == watermark.committable
     said = decode_commit_metadata("t", 0, *ledger.commit_point(20))
     assert Segment("t", 0, 3, 20, ((4, 6), (7, 9)), ((9, 20),)) == said
@@ -121,10 +116,10 @@ def test_oldest_timestamp_is_that_of_the_run_that_holds_the_oldest_event() -> No
             watermark.note_timestamp(offset, 1_000 + offset)
         watermark.delivered(offset, 1)
     for offset in range(20):
-        watermark.durable(offset)
+        watermark.mark_durable(offset)
     assert 1_016 == watermark.oldest_timestamp_ms()
     for offset in range(20, 48):
-        watermark.durable(offset)
+        watermark.mark_durable(offset)
     assert 1_032 == watermark.oldest_timestamp_ms()
 
 
@@ -135,10 +130,10 @@ def test_timestamps_take_bounded_memory_while_one_event_is_stuck() -> None:
         watermark.note_timestamp(offset, offset)
         watermark.delivered(offset, 1)
         if offset not in (0, 160_000):
-            watermark.durable(offset)
+            watermark.mark_durable(offset)
     assert len(watermark._timestamps) <= MAX_TIMESTAMPS
     assert 0 == watermark.oldest_timestamp_ms()
-    watermark.durable(0)
+    watermark.mark_durable(0)
     found = watermark.oldest_timestamp_ms()
     assert found is not None
     assert 150_000 < found <= 160_000

@@ -1,0 +1,438 @@
+"""Ordinary life in a Kafka cluster: brokers, topics and groups come, go and move; nothing stops, rewinds or overwrites.
+
+On real brokers, three where it takes three. Each test ends with what must be in the bucket and what must be committed.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka.admin import AdminClient, NewPartitions
+
+from tests.conftest import require, show_on_failure
+from tests.integration.conftest import StartWorker
+from tests.integration.test_faults import messages, spread
+from tests.services.archive import Archive, next_offsets
+from tests.services.install import KAFKA
+from tests.services.kafka import KafkaBroker
+from tests.services.kafka_cluster import KafkaCluster
+from tests.services.producer import EventProducer, Expected
+from tests.services.waiting import wait_until
+from tests.services.worker import WorkerProcess
+
+pytestmark = [pytest.mark.fault, pytest.mark.kafka, pytest.mark.timeout(240)]
+
+SESSION = {"STREAMS_KAFKA_SESSION_TIMEOUT_SECONDS": "6"}
+PROTOCOLS = pytest.mark.parametrize("protocol", ["classic", "consumer"])
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
+    """Three plain brokers; a test that stops one starts it again."""
+    require(KAFKA)
+    with KafkaCluster(tmp_path_factory.mktemp("cluster"), secure=False) as cluster:
+        yield cluster
+
+
+@pytest.fixture(autouse=True)
+def brokers_run_again(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whatever a test has done to the cluster's brokers is undone."""
+    yield
+    if "cluster" not in request.fixturenames:
+        return
+    cluster: KafkaCluster = request.getfixturevalue("cluster")
+    for node in cluster.nodes:
+        node.thaw()
+        if not node.running:
+            node.start()
+    show_on_failure(request, cluster.log_tail)
+
+
+def servers(cluster: KafkaCluster) -> dict[str, str]:
+    return {"STREAMS_KAFKA_BOOTSTRAP_SERVERS": cluster.addresses("PLAINTEXT")} | SESSION
+
+
+def on(broker: KafkaBroker) -> dict[str, str]:
+    return {"STREAMS_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers} | SESSION
+
+
+def delete(admin: AdminClient, topic: str) -> None:
+    admin.delete_topics([topic])[topic].result(30)
+    wait_until(lambda: topic not in admin.list_topics(timeout=10).topics, 30, f"{topic} is still there", 0.1)
+
+
+def conditions(worker: WorkerProcess) -> dict[str, dict[str, Any]]:
+    """What the worker says is not as it should be, by kind."""
+    return {one["kind"]: one for one in worker.stats()["conditions"]}
+
+
+def wait_condition(worker: WorkerProcess, kind: str, timeout_seconds: float = 30, *, active: bool = True) -> None:
+    wait_until(
+        lambda: (kind in conditions(worker)) is active,
+        timeout_seconds,
+        lambda: f"{kind} active: {not active}, {conditions(worker)}\n{worker.log_tail(30)}",
+        0.2,
+    )
+
+
+def wait_committed(broker: KafkaBroker, group: str, expected: Mapping[tuple[str, int], int], seconds: float = 60) -> None:
+    def found() -> dict[tuple[str, int], int]:
+        return {tp: offset for tp, offset in broker.committed_offsets(group).items() if tp in expected}
+
+    wait_until(lambda: found() == dict(expected), seconds, lambda: f"committed {found()}, expected {expected}", 0.2)
+
+
+class Load:
+    """Publishes to each partition of a topic at a steady rate, until it is stopped; what Kafka has taken."""
+
+    def __init__(self, servers: str, topic: str, partitions: list[int], per_second: int) -> None:
+        self.expected: Expected = {}
+        self._producer = EventProducer(servers, {"message.timeout.ms": 120_000})
+        self._topic, self._partitions, self._per_second = topic, partitions, per_second
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Load:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        number = 0
+        while not self._stop.wait(0.2):
+            for partition in self._partitions:
+                share = max(1, self._per_second // 5 // len(self._partitions))
+                self.expected |= self._producer.produce(self._topic, messages(share, number), partition=partition)
+                number += share
+
+
+def rate(workers: list[WorkerProcess], seconds: float) -> float:
+    """Durable events a second, over all workers."""
+
+    def written() -> int:
+        return sum(int(worker.stats()["totals"]["events"]) for worker in workers)
+
+    before, began = written(), time.monotonic()
+    time.sleep(seconds)  # the measurement itself
+    return (written() - before) / (time.monotonic() - began)
+
+
+@PROTOCOLS
+def test_leaderless_partitions_hold_up_no_others(
+    protocol: str, cluster: KafkaCluster, start_worker: StartWorker, archive: Archive, group: str
+) -> None:
+    """One broker of three stops; workers come and go meanwhile. The others' partitions go on at 90 % of their rate."""
+    topic = f"leaderless-{protocol}"
+    cluster.create_topic(topic, 6, replicas=1)
+    victim = cluster.nodes[0]
+    if cluster.coordinator(group) is victim:
+        victim = cluster.nodes[1]
+    headless = [number for number in range(6) if cluster.leader(topic, number) is victim]
+    others = [number for number in range(6) if number not in headless]
+    assert 2 == len(headless)
+    settings = servers(cluster) | {"STREAMS_KAFKA_GROUP_PROTOCOL": protocol}
+    first, second = start_worker(topic, settings), start_worker(topic, settings)
+    expected = spread(EventProducer(cluster.addresses("PLAINTEXT")).produce, topic, 6, 600)
+    with Load(cluster.addresses("PLAINTEXT"), topic, others, 200) as load:
+        before = rate([first, second], 5)
+        victim.kill()
+        wait_condition(first, "partition_without_leader", 60) if not conditions(second) else None
+        third = start_worker(topic, settings, wait=False)
+        during = rate([first, second], 8)
+        third.wait_ready()
+        during = max(during, rate([first, second, third], 6))
+        third.terminate()
+        assert 0 == third.wait(30), third.log_tail()
+        after_leaving = rate([first, second], 6)
+    assert during >= 0.9 * before, (before, during)
+    assert after_leaving >= 0.9 * before, (before, after_leaving)
+    victim.start()
+    expected |= load.expected
+    expected |= spread(EventProducer(cluster.addresses("PLAINTEXT")).produce, topic, 6, 600, 50_000)
+    wait_committed(cluster.any, group, next_offsets(expected), 60)
+    archive.assert_complete(expected)
+    for worker in (first, second):
+        wait_condition(worker, "partition_without_leader", active=False)
+
+
+@PROTOCOLS
+def test_topic_deleted_under_load_holds_up_no_other(
+    protocol: str, own_broker: KafkaBroker, start_worker: StartWorker, archive: Archive, group: str
+) -> None:
+    """The other topic's commits go on, the page says that the topic is gone, and SIGTERM ends with 0."""
+    own_broker.create_topic("keep", 2)
+    own_broker.create_topic("gone", 2)
+    produce = EventProducer(own_broker.bootstrap_servers).produce
+    expected = spread(produce, "keep", 2, 2_000)
+    doomed = spread(produce, "gone", 2, 2_000)
+    worker = start_worker("keep,gone", on(own_broker) | {"STREAMS_KAFKA_GROUP_PROTOCOL": protocol})
+    with Load(own_broker.bootstrap_servers, "keep", [0, 1], 400) as load:
+        wait_until(lambda: worker.stats()["totals"]["events"] > 3_000, 60, worker.log_tail)
+        delete(own_broker.admin, "gone")
+        wait_condition(worker, "topic_gone")
+        time.sleep(3)  # the load goes on without the topic
+    expected |= load.expected
+    wait_committed(own_broker, group, next_offsets(expected), 30)
+    wait_until(
+        lambda: {"keep"} == {part["topic"] for part in worker.stats()["partitions"]}, 60, lambda: f"{worker.stats()}"
+    )
+    assert 200 == worker.get("/health/ready")[0], worker.get("/health/ready")
+    worker.terminate()
+    assert 0 == worker.wait(20), worker.log_tail()
+    archive.assert_complete(expected | {place: content for place, content in doomed.items() if place in _written(archive)})
+
+
+def _written(archive: Archive) -> set[tuple[str, int, int]]:
+    return {event.position for event in archive.events()}
+
+
+def test_topic_recreated_while_no_worker_runs_is_held(
+    own_broker: KafkaBroker, start_worker: StartWorker, archive: Archive, group: str
+) -> None:
+    """More events than before under the same name: nothing is overwritten, other topics go on, and it is said."""
+    first_life = _recreate(own_broker, start_worker, group, 1_000, 1_500)
+    other = spread(EventProducer(own_broker.bootstrap_servers).produce, "other", 1, 300)
+    worker = start_worker("events,other", on(own_broker), wait=False)
+    wait_until(lambda: _answers(worker), 30, worker.log_tail)
+    wait_condition(worker, "topic_recreated")
+    wait_committed(own_broker, group, next_offsets(other))
+    archive.assert_complete(first_life | other)
+    code, body = worker.get("/health/ready")
+    assert (503, True) == (code, "topic_recreated" in body), body
+    assert "STREAMS_ON_NEW_TOPIC" in worker.log()
+    worker.terminate()
+    assert 0 == worker.wait(20), worker.log_tail()
+
+
+def test_topic_recreated_begins_another_life_where_it_may(
+    own_broker: KafkaBroker, start_worker: StartWorker, archive: Archive, group: str
+) -> None:
+    """With STREAMS_ON_NEW_TOPIC=new-life both topics' events are in the bucket, each under its own names."""
+    first_life = _recreate(own_broker, start_worker, group, 1_000, 1_500)
+    worker = start_worker("events", on(own_broker) | {"STREAMS_ON_NEW_TOPIC": "new-life"})
+    wait_committed(own_broker, group, {("events", 0): 1_500})
+    tag = _topic_id(own_broker.admin, "events")[:8]
+    found = {event.position: event.value for event in archive.events()}
+    assert first_life.keys() <= found.keys()
+    assert {value[1] for value in first_life.values()} == {found[place] for place in first_life}
+    assert 1_500 == sum(1 for key in archive.keys() if f"events@{tag}/" in key and key.startswith("events/"))
+    worker.terminate()
+    assert 0 == worker.wait(20), worker.log_tail()
+
+
+@pytest.mark.parametrize("refilled", [100, 3_000])
+def test_topic_recreated_under_a_running_worker_is_held(
+    refilled: int, own_broker: KafkaBroker, start_worker: StartWorker, archive: Archive, group: str
+) -> None:
+    """Deleted and recreated within a second, with fewer and with more events: not one object is overwritten."""
+    own_broker.create_topic("events", 1)
+    first_life = spread(EventProducer(own_broker.bootstrap_servers).produce, "events", 1, 1_000)
+    worker = start_worker("events", on(own_broker))
+    wait_committed(own_broker, group, {("events", 0): 1_000})
+    _delete_and_create(own_broker, "events")
+    EventProducer(own_broker.bootstrap_servers).produce("events", messages(refilled, 90_000), partition=0)
+    wait_condition(worker, "topic_recreated")
+    found = {event.position: event.value for event in archive.events()}
+    assert {place: content[1] for place, content in first_life.items()} == {place: found[place] for place in first_life}
+    worker.terminate()
+    assert 0 == worker.wait(20), worker.log_tail()
+
+
+def _recreate(
+    broker: KafkaBroker, start_worker: StartWorker, group: str, before: int, after: int
+) -> Expected:
+    """A first life that was archived, then another topic of the name; what the first one left in the bucket."""
+    broker.create_topic("events", 1)
+    broker.create_topic("other", 1)
+    first_life = spread(EventProducer(broker.bootstrap_servers).produce, "events", 1, before)
+    worker = start_worker("events", on(broker))
+    wait_committed(broker, group, {("events", 0): before})
+    worker.terminate()
+    assert 0 == worker.wait(20), worker.log_tail()
+    _delete_and_create(broker, "events")
+    EventProducer(broker.bootstrap_servers).produce("events", messages(after, 90_000), partition=0)
+    return first_life
+
+
+def _delete_and_create(broker: KafkaBroker, topic: str) -> None:
+    before = _topic_id(broker.admin, topic)
+    delete(broker.admin, topic)
+    broker.create_topic(topic, 1)
+    assert before != _topic_id(broker.admin, topic)
+
+
+def _topic_id(admin: AdminClient, topic: str) -> str:
+    from confluent_kafka import TopicCollection
+
+    return str(admin.describe_topics(TopicCollection([topic]))[topic].result(30).topic_id)
+
+
+def _answers(worker: WorkerProcess) -> bool:
+    try:
+        worker.stats()
+    except (OSError, AssertionError):
+        return False
+    return True
+
+
+def test_outage_of_the_only_broker_is_said_and_ends_by_itself(
+    own_broker: KafkaBroker, start_worker: StartWorker, archive: Archive, group: str
+) -> None:
+    """Again and again: the page, `/stats`, readiness and the log say so meanwhile, lag is unknown, and it ends."""
+    own_broker.create_topic("events", 2)
+    worker = start_worker("events", on(own_broker))
+    expected: Expected = {}
+    for outage in range(3):
+        expected |= spread(EventProducer(own_broker.bootstrap_servers).produce, "events", 2, 600, outage * 600)
+        wait_committed(own_broker, group, next_offsets(expected))
+        own_broker.kill()
+        wait_condition(worker, "kafka_unreachable", 20)
+        stats = worker.stats()
+        assert "disconnected" == stats["state"], stats["state"]
+        code, body = worker.get("/health/ready")
+        assert (503, True) == (code, "kafka_unreachable" in body), body
+        assert 200 == worker.get("/health/live")[0]
+        assert "nothing is at risk" not in worker.get("/")[1].lower()
+        own_broker.start()
+        wait_condition(worker, "kafka_unreachable", 30, active=False)
+        wait_until(worker.ready, 30, worker.log_tail)
+    expected |= spread(EventProducer(own_broker.bootstrap_servers).produce, "events", 2, 600, 9_000)
+    wait_committed(own_broker, group, next_offsets(expected))
+    archive.assert_complete(expected)
+    assert 3 == worker.log().count("kafka_unreachable is over")
+
+
+def test_lag_is_unknown_while_the_broker_is_frozen(
+    own_broker: KafkaBroker, start_worker: StartWorker, group: str
+) -> None:
+    """A broker that accepts connections and answers nothing: lag is not shown as a number that may be wrong."""
+    own_broker.create_topic("events", 1)
+    worker = start_worker("events", on(own_broker))
+    expected = spread(EventProducer(own_broker.bootstrap_servers).produce, "events", 1, 100)
+    wait_committed(own_broker, group, next_offsets(expected))
+    own_broker.freeze()
+    wait_condition(worker, "kafka_unreachable", 40)
+    wait_until(lambda: worker.stats()["lag"] is None, 60, lambda: f"{worker.stats()['lag']}")
+    own_broker.thaw()
+    wait_until(lambda: worker.stats()["lag"] == 0, 60, worker.log_tail)
+
+
+def test_coordinator_that_dies_rewinds_nothing(
+    cluster: KafkaCluster, start_worker: StartWorker, archive: Archive, group: str
+) -> None:
+    """Whichever broker coordinates the group is killed while workers join: no committed offset ever falls."""
+    topic = "coordinated"
+    cluster.create_topic(topic, 4)
+    settings = servers(cluster)
+    expected = spread(EventProducer(cluster.addresses("PLAINTEXT")).produce, topic, 4, 2_000)
+    first = start_worker(topic, settings)
+    wait_committed(cluster.any, group, next_offsets(expected))
+    floor = cluster.any.committed_offsets(group)
+    for _ in range(2):
+        coordinator = cluster.coordinator(group)
+        joining = start_worker(topic, settings, wait=False)
+        coordinator.kill()
+        expected |= spread(EventProducer(cluster.addresses("PLAINTEXT")).produce, topic, 4, 400, 10_000)
+        wait_committed(cluster.any, group, next_offsets(expected), 90)
+        coordinator.start()
+        committed = cluster.any.committed_offsets(group)
+        assert all(committed[tp] >= offset for tp, offset in floor.items()), (floor, committed)
+        floor = committed
+        joining.kill()
+    archive.assert_complete(expected)
+    total = first.stats()["totals"]["events"]
+    assert total <= len(expected) * 1.2, "events were written again, far beyond what was in flight"
+
+
+def test_topics_made_under_a_pattern_are_read_while_workers_restart(
+    own_broker: KafkaBroker, start_worker: StartWorker, archive: Archive, group: str
+) -> None:
+    """A topic every second while workers come and go: each of them is read in the end."""
+    own_broker.create_topic("made-0", 2)
+    settings = on(own_broker) | {"STREAMS_KAFKA_GROUP_PROTOCOL": "classic"}
+    workers = [start_worker("^made-.*", settings, app="tests.integration.apps.quick_topic_refresh") for _ in range(2)]
+    produce = EventProducer(own_broker.bootstrap_servers).produce
+    expected = spread(produce, "made-0", 2, 40)
+    for number in range(1, 9):
+        own_broker.create_topic(f"made-{number}", 2)
+        expected |= spread(produce, f"made-{number}", 2, 40, number * 100)
+        if number % 3 == 0:
+            worker = workers[number // 3 % 2]
+            worker.terminate()
+            assert 0 == worker.wait(30), worker.log_tail()
+            worker.start()
+    wait_committed(own_broker, group, next_offsets(expected), 60)
+    archive.assert_complete(expected)
+
+
+def test_topic_that_grows_is_read_whole(
+    own_broker: KafkaBroker, start_worker: StartWorker, archive: Archive, group: str
+) -> None:
+    """Partitions that are added while it runs are shared out and read from their first event."""
+    own_broker.create_topic("events", 1)
+    worker = start_worker("events", on(own_broker))
+    expected = spread(EventProducer(own_broker.bootstrap_servers).produce, "events", 1, 100)
+    own_broker.admin.create_partitions([NewPartitions("events", 4)])["events"].result(30)
+    expected |= spread(EventProducer(own_broker.bootstrap_servers).produce, "events", 4, 400, 1_000)
+    wait_committed(own_broker, group, next_offsets(expected), 90)
+    archive.assert_complete(expected)
+    assert 4 == len(worker.stats()["partitions"])
+
+
+def test_compressed_events_stay_within_the_memory(
+    own_broker: KafkaBroker, start_worker: StartWorker, archive: Archive, group: str, resident_mib: Callable[[int], float]
+) -> None:
+    """1,200 events of 950 KB of zeros, gzip: what is fetched stays bounded once it is decompressed."""
+    own_broker.create_topic("zeros", 1)
+    producer = EventProducer(own_broker.bootstrap_servers, {"compression.type": "gzip", "linger.ms": 0})
+    producer.produce("zeros", [bytes(950_000)] * 1_200, partition=0)
+    worker = start_worker("zeros", on(own_broker) | {"STREAMS_MAX_IN_FLIGHT_BYTES": "64MiB"})
+    peak = 0.0
+    deadline = time.monotonic() + 120
+    while own_broker.committed_offsets(group).get(("zeros", 0)) != 1_200:
+        assert time.monotonic() < deadline, worker.log_tail()
+        peak = max(peak, resident_mib(worker.pid))
+        time.sleep(0.05)
+    assert peak < 400, f"{peak:.0f} MiB"
+
+
+@pytest.fixture
+def resident_mib() -> Callable[[int], float]:
+    """A process's resident memory."""
+
+    def read(pid: int) -> float:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        return pages * 4096 / 2**20
+
+    return read
+
+
+def test_sigterm_while_it_waits_to_join(own_broker: KafkaBroker, start_worker: StartWorker) -> None:
+    """A dead member keeps the group: whoever waits to join it leaves within two seconds all the same."""
+    own_broker.create_topic("events", 1)
+    settings = on(own_broker) | {"STREAMS_KAFKA_SESSION_TIMEOUT_SECONDS": "40"}
+    first = start_worker("events", settings)
+    first.kill()
+    second = start_worker("events", settings, wait=False)
+    wait_until(lambda: _answers(second), 30, second.log_tail)
+    before = time.monotonic()
+    second.terminate()
+    assert 0 == second.wait(20), second.log_tail()
+    assert time.monotonic() - before < 2.5
+
+
+def test_second_sigterm_right_behind_the_first_is_the_same(own_broker: KafkaBroker, start_worker: StartWorker) -> None:
+    """`timeout` sends two: the process still drains and ends with 0."""
+    own_broker.create_topic("events", 1)
+    worker = start_worker("events", on(own_broker))
+    worker.terminate()
+    worker.terminate()
+    assert 0 == worker.wait(20), worker.log_tail()

@@ -1,0 +1,159 @@
+"""Where partitions begin: an answer that is missing is waited for, never taken for "nothing committed"."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, cast
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from streams.consumer import begin as module
+from streams.consumer.begin import Beginnings, Begun
+from streams.consumer.lives import TopicLives
+from streams.kafka.admin import Committed, KafkaAdmin
+from streams.record import Life, TopicPartition
+from streams.stats import Conditions, Kind
+
+THIS, OTHER = "SdosoGFiQNSZ6iuNvoBkyQ", "AAAAAAAAQNSZ6iuNvoBkyQ"
+FIRST, SECOND = TopicPartition("orders", 0), TopicPartition("orders", 1)
+
+
+class SameTopic(TopicLives):
+    """Every topic is what it was."""
+
+    def __init__(self) -> None:
+        self.same: bool | None = True
+
+    async def of(self, topics: Collection[str]) -> Mapping[str, Life | str]:
+        return dict.fromkeys(topics, Life("cluster", THIS))
+
+    async def is_same(self, topic: str) -> bool | None:
+        return self.same
+
+    def is_held(self, topic: str) -> bool:
+        return False
+
+
+class Coordinator:
+    """Answers from lists: an int is KafkaError's code for the whole question, a mapping the answer."""
+
+    def __init__(self, committed: list[Any], beginnings: list[Any]) -> None:
+        self._committed = committed
+        self._beginnings = beginnings
+        self.asked = 0
+
+    async def committed(self, group: str, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, Any]:
+        self.asked += 1
+        return self._next(self._committed, partitions)
+
+    async def beginnings(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, Any]:
+        return self._next(self._beginnings, partitions) if list(partitions) else {}
+
+    def _next(self, answers: list[Any], partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, Any]:
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, int):
+            raise KafkaException(KafkaError(answer))
+        return {tp: answer[tp] for tp in partitions}
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(module, "MAX_PAUSE_SECONDS", 0.0)
+
+
+async def look_up(
+    coordinator: Coordinator, ours: set[TopicPartition] | None = None, conditions: Conditions | None = None
+) -> list[dict[TopicPartition, Begun]]:
+    begun: list[dict[TopicPartition, Begun]] = []
+    beginnings = Beginnings(cast(KafkaAdmin, coordinator), "group", conditions or Conditions(), SameTopic())
+    is_ours = (lambda tp: True) if ours is None else ours.__contains__
+    await beginnings.look_up([FIRST, SECOND], is_ours, lambda found: begun.append(dict(found)))
+    return begun
+
+
+def positions(begun: list[dict[TopicPartition, Begun]]) -> dict[TopicPartition, tuple[int | None, int]]:
+    return {tp: (one.committed, one.position) for part in begun for tp, one in part.items()}
+
+
+async def test_committed_offset_or_the_first_event() -> None:
+    """A partition with a commit is begun there, another one at its first offset."""
+    coordinator = Coordinator([{FIRST: Committed(7, ""), SECOND: None}], [{SECOND: 3}])
+    assert {FIRST: (7, 7), SECOND: (None, 3)} == positions(await look_up(coordinator))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError._TIMED_OUT,
+    ],
+)
+async def test_coordinator_that_cannot_say_is_asked_again(error: int) -> None:
+    """The group is never rewound to the beginning for it."""
+    coordinator = Coordinator(
+        [error, error, {FIRST: Committed(7, ""), SECOND: Committed(9, "")}], [{FIRST: 0, SECOND: 0}]
+    )
+    assert {FIRST: (7, 7), SECOND: (9, 9)} == positions(await look_up(coordinator))
+
+
+async def test_partition_without_leader_waits_alone() -> None:
+    """The other one is begun at once."""
+    no_leader = KafkaError(KafkaError.LEADER_NOT_AVAILABLE)
+    coordinator = Coordinator([{FIRST: None, SECOND: None}], [{FIRST: 5, SECOND: no_leader}, {SECOND: 2}])
+    begun = await look_up(coordinator)
+    assert [{FIRST}, {SECOND}] == [set(part) for part in begun]
+    assert {FIRST: (None, 5), SECOND: (None, 2)} == positions(begun)
+
+
+async def test_waiting_is_a_condition_until_it_is_over() -> None:
+    """With what is waited for."""
+    conditions = Conditions()
+    answers: list[Any] = [KafkaError.COORDINATOR_LOAD_IN_PROGRESS] * 4
+    coordinator = Coordinator([*answers, {FIRST: Committed(7, ""), SECOND: Committed(9, "")}], [{}])
+    await look_up(coordinator, conditions=conditions)
+    assert 2 == conditions.begun[Kind.POSITION_UNKNOWN]
+    assert [] == conditions.active()
+
+
+async def test_partition_that_went_to_somebody_else_is_not_begun() -> None:
+    """Nor asked for any more."""
+    coordinator = Coordinator([KafkaError.NOT_COORDINATOR, {FIRST: Committed(7, "")}], [{}])
+    assert {FIRST: (7, 7)} == positions(await look_up(coordinator, ours={FIRST}))
+
+
+class Log(Coordinator):
+    """A partition with a beginning and an end."""
+
+    def __init__(self, beginning: int, end: int) -> None:
+        super().__init__([{}], [{FIRST: beginning}])
+        self._end = end
+
+    async def ends(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, Any]:
+        return {FIRST: self._end}
+
+
+@pytest.mark.parametrize(("position", "expected"), [(3, 10), (15, 15)])
+async def test_return_to_what_kafka_has(position: int, expected: int) -> None:
+    """Retention has overtaken the position; or nothing was wrong with it after all."""
+    beginnings = Beginnings(cast(KafkaAdmin, Log(10, 20)), "group", Conditions(), SameTopic())
+    assert expected == await beginnings.return_to_range(FIRST, position, lambda: True)
+
+
+async def test_another_topic_than_before_is_not_gone_on_with() -> None:
+    """Its offsets mean other events."""
+    lives = SameTopic()
+    lives.same = False
+    beginnings = Beginnings(cast(KafkaAdmin, Log(0, 20)), "group", Conditions(), lives)
+    assert await beginnings.return_to_range(FIRST, 30, lambda: True) is None
+
+
+async def test_commit_of_another_topic_of_the_name_counts_as_none() -> None:
+    """A commit that was made for the deleted topic says nothing of the new one."""
+    answers = {FIRST: Committed(7, f"t:{OTHER} v1 7"), SECOND: Committed(9, f"t:{THIS} v1 9")}
+    begun = await look_up(Coordinator([answers], [{FIRST: 0}]))
+    assert {FIRST: (None, 0), SECOND: (9, 9)} == positions(begun)
+    assert "v1 9" == begun[0][SECOND].metadata
