@@ -78,6 +78,12 @@ class StreamsWorker(faust.Worker):
         logger.info("left the group, exit code %d", code)
         _leave(code)
 
+    def stop_and_shutdown(self) -> None:
+        """The worker's own future is done as soon as stopping has begun: wait for the rest of it, which leaves."""
+        if self._stopping is not None:
+            self.loop.run_until_complete(self._stopping)
+        super().stop_and_shutdown()
+
     def _leave_after(self, timeout_seconds: float) -> None:
         """Whatever Kafka or S3 do, the process ends in time (a thread: the event loop itself may be stuck)."""
 
