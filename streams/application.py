@@ -41,7 +41,7 @@ from streams.retention_watch import RetentionWatch
 from streams.settings import Settings, load_settings
 from streams.sinks import LedgerSink, Sink, make_sink, usage_of
 from streams.stats import Stats
-from streams.status import END_OFFSETS_INTERVAL_SECONDS, Identity, Status
+from streams.status import Identity, Status
 from streams.web import add_pages
 from streams.worker import StreamsWorker, leave_out_banner, refuse
 
@@ -55,6 +55,8 @@ REQUEST_TIMEOUT_SECONDS = 60.0
 MAX_POLL_RECORDS = 1000
 TOPIC_REFRESH_SECONDS = 60.0
 TICK_SECONDS = 1.0
+RETENTION_SECONDS = 5.0
+"""How often it is looked whether a topic's retention is still to be asked for."""
 
 
 class ConsumerOnly(BootStrategy):
@@ -87,18 +89,27 @@ class StreamsApp(faust.App):
         )
         self.ledger = _ledger_writer(settings, sink, self.stats)
         costs = CostMeter(Prices.of(settings), partial(usage_of, sink, self.stats))
-        self.status = Status(self.stats, self.delivery, _retention_watch(settings, self.security), costs)
-        self.status.identity = _identity(settings)
+        self.status = Status(
+            self.stats,
+            self.delivery,
+            _retention_watch(settings, self.security),
+            costs,
+            _identity(settings),
+            self._administration(),
+        )
         self.history = History(self.status)
-        if settings.admin_token is not None:
-            self.status.administration = Administration(
-                settings, self.delivery, lambda: self.status.consumer, lambda: self.event_topic.topics
-            )
         super().__init__(settings.consumer_group, **options)
         if not settings.web_enabled:
             self.boot_strategy.enable_web = (
                 False  # `faust worker` overwrites the setting: its --with-web is on by default
             )
+
+    def _administration(self) -> Administration | None:
+        if self.settings.admin_token is None:
+            return None
+        return Administration(
+            self.settings, self.delivery, lambda: self.attached_consumer, lambda: self.event_topic.topics
+        )
 
     async def preflight(self) -> None:
         """Check what consuming needs, learn the topics that a pattern means, open the sink.
@@ -114,7 +125,12 @@ class StreamsApp(faust.App):
     @property
     def drained(self) -> bool:
         """Whether everything that was in flight at the last stop or rebalance was written and committed."""
-        return self.status.consumer is None or self.status.consumer.drained
+        return self.attached_consumer is None or self.attached_consumer.drained
+
+    @property
+    def attached_consumer(self) -> WatermarkConsumer | None:
+        """The consumer once the worker has started."""
+        return cast("WatermarkConsumer | None", self.status.consumer)
 
     @property
     def watermark_consumer(self) -> WatermarkConsumer:
@@ -123,8 +139,8 @@ class StreamsApp(faust.App):
 
     def begin_drain(self) -> None:
         """From here on `drained` is false until the drain has said otherwise."""
-        if self.status.consumer is not None:
-            self.status.consumer.drained = False
+        if self.attached_consumer is not None:
+            self.attached_consumer.drained = False
 
     async def on_start(self) -> None:
         """Show the consumer to the pages before any event can arrive."""
@@ -137,7 +153,7 @@ class StreamsApp(faust.App):
             _destination(settings),
             settings.max_in_flight,
         )
-        self.status.consumer = self.watermark_consumer
+        self.status.attach(self.watermark_consumer)
         await super().on_start()
 
     async def on_shutdown(self) -> None:
@@ -299,8 +315,7 @@ def _add_tasks(app: StreamsApp) -> None:
         logger.info("assigned: %s", ", ".join(f"{tp.topic}/{tp.partition}" for tp in sorted(assigned)) or "nothing")
 
     _every(app, TICK_SECONDS, lambda: _tick(status, app.history))
-    _every(app, END_OFFSETS_INTERVAL_SECONDS, status.refresh_end_offsets)
-    _every(app, END_OFFSETS_INTERVAL_SECONDS, status.refresh_retention)
+    _every(app, RETENTION_SECONDS, status.refresh_retention)
     if settings.summary_interval_seconds:
         _every(app, settings.summary_interval_seconds, lambda: _log_summary(status))
     if pattern := settings.topic_pattern:
@@ -319,8 +334,6 @@ async def _tick(status: Status, history: History) -> None:
     now = monotonic()
     status.tick(now)
     history.tick(now)
-    if status.end_offsets_missing:
-        await status.refresh_end_offsets()
 
 
 async def _log_summary(status: Status) -> None:

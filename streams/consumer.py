@@ -59,6 +59,8 @@ NEVER_POLL_MS = 2**31 - 1
 COMMIT_TIMEOUT_SECONDS = 5.0
 AGENT_START_TIMEOUT_SECONDS = 2.0
 GROUP_CHECK_SECONDS = 1.0
+ENDS_INTERVAL_SECONDS = 5.0
+ENDS_TIMEOUT_SECONDS = 10.0
 MAX_COMMIT_BYTES = 500_000
 """Half of what Kafka lets a batch have (`max.message.bytes`, 1 MB)."""
 COMMIT_OVERHEAD_BYTES = 200
@@ -334,6 +336,12 @@ class WatermarkConsumer(AIOKafkaConsumer):
         """Whether the last drain wrote and committed everything that was in flight."""
         self.rebalancing_since: float | None = None
         self.last_acknowledged = monotonic()
+        self.ends: dict[TP, tuple[int, float]] = {}
+        """The end of each assigned partition, and when the broker said so."""
+        self.log_starts: dict[TP, int] = {}
+        self.commit_due_since: float | None = None
+        self.last_committed: float | None = None
+        self.brokers_answered: float | None = None
         self._room = asyncio.Event()
         self._commit_lock = asyncio.Lock()
         self._stop_drained = False
@@ -380,6 +388,33 @@ class WatermarkConsumer(AIOKafkaConsumer):
                 )
             except KafkaError as error:
                 logger.warning("the consumer group has a problem: %s: %s", type(error).__name__, error)
+
+    @property
+    def assigned(self) -> set[TP]:
+        """The partitions that have begun: an eager rebalance begins all of them at once."""
+        return set(self.watermarks)
+
+    @Service.task
+    async def _watch_ends(self) -> None:
+        """Keep ends and beginnings fresh; an answer that does not come leaves them to get old."""
+        asked_at = -ENDS_INTERVAL_SECONDS
+        while not self.should_stop:
+            await self.sleep(1.0)
+            due = monotonic() - asked_at >= ENDS_INTERVAL_SECONDS or not self.watermarks.keys() <= self.ends.keys()
+            if not due or not self.watermarks or self.rebalancing_since is not None:
+                continue
+            asked_at = monotonic()
+            try:
+                await asyncio.wait_for(self._refresh_ends(list(self.watermarks)), ENDS_TIMEOUT_SECONDS)
+            except Exception as error:
+                logger.debug("end offsets could not be read: %r", error)
+
+    async def _refresh_ends(self, partitions: list[TP]) -> None:
+        ends = await self.highwaters(*partitions)
+        starts = await self.earliest_offsets(*partitions)
+        self.brokers_answered = now = monotonic()
+        self.ends = {TP(tp.topic, tp.partition): (end, now) for tp, end in ends.items()}
+        self.log_starts = {TP(tp.topic, tp.partition): start for tp, start in starts.items()}
 
     # --- taking events in -------------------------------------------------------------------------------------
 
@@ -553,6 +588,8 @@ class WatermarkConsumer(AIOKafkaConsumer):
         self.buffered_bytes -= size_bytes
         self.buffered_events -= 1
         self.last_acknowledged = monotonic()
+        if self.commit_due_since is None:
+            self.commit_due_since = self.last_acknowledged
         if not self._room.is_set():
             self._room.set()
 
@@ -605,6 +642,8 @@ class WatermarkConsumer(AIOKafkaConsumer):
 
     def _note_commit(self, tp: TP, offset: int) -> None:
         self._committed_offset[tp] = offset
+        self.last_committed = self.brokers_answered = monotonic()
+        self.commit_due_since = None
         ledger, writer = self.watermarks[tp].ledger, self.options.ledger
         if ledger is not None and writer is not None:
             writer.offer(ledger, offset)

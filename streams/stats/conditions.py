@@ -91,6 +91,10 @@ class Condition:
         """`kind` alone, or `kind subject`."""
         return f"{self.kind.value} {self.subject}".strip()
 
+    def sentence(self, now: float) -> str:
+        """Name, how long (`now` monotonic), what is wrong and what to do."""
+        return f"{self.name}, for {now - self.since:.0f} s: {self.detail} {self.remedy}"
+
     @property
     def severity(self) -> str:
         """`critical` or `warning`, in the words of the alerts."""
