@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from math import inf
 from time import monotonic
 from typing import Final
 
@@ -17,7 +18,7 @@ from streams.stats.counts import Stats, Waiting
 OUTAGE_SECONDS: Final = 2.0
 """Writes only fail for so long: shorter ones are nothing that anybody could act on."""
 OUTAGE_AFTER_SOME_SECONDS: Final = 60.0
-"""The same where it is known that some writes get through, so that it is not told in turns."""
+"""The same where some writes got through of late, so that it does not begin and end in turns."""
 SOME_SECONDS: Final = 10.0
 """An event has failed for so long although others get through."""
 LEDGER_SECONDS: Final = 2.0
@@ -31,7 +32,7 @@ class SinkWatch:
     def __init__(self, stats: Stats) -> None:
         self._stats = stats
         self._failing_since: float | None = None
-        self._recovered_at = 0.0
+        self._recovered_at = -inf
 
     def tick(self, now: float) -> None:
         """Look at the counts; `now` monotonic."""
@@ -49,8 +50,7 @@ class SinkWatch:
             return
         if self._failing_since is None:
             self._failing_since = now
-        limit = OUTAGE_SECONDS if conditions.get(Kind.WRITES_FAILING) is None else OUTAGE_AFTER_SOME_SECONDS
-        if now - self._failing_since >= limit:
+        if now - self._failing_since >= self._patience_seconds(now):
             first = min(stats.waiting.values(), key=lambda waiting: waiting.since)
             remedy = stats.errors.remedy(first.reason)
             conditions.begin(
@@ -59,6 +59,12 @@ class SinkWatch:
                 f"{first.position}: {_why(first, remedy)} Nothing is lost: whatever was not taken waits in Kafka.",
                 remedy,
             )
+
+    def _patience_seconds(self, now: float) -> float:
+        conditions = self._stats.conditions
+        of_late = now - self._recovered_at < OUTAGE_AFTER_SOME_SECONDS
+        some = of_late or conditions.get(Kind.WRITES_FAILING) is not None
+        return OUTAGE_AFTER_SOME_SECONDS if some else OUTAGE_SECONDS
 
     def _watch_some_writes(self, now: float) -> None:
         stats, conditions = self._stats, self._stats.conditions
@@ -73,8 +79,8 @@ class SinkWatch:
         remedy = stats.errors.remedy(first.reason)
         conditions.begin(
             Kind.WRITES_FAILING,
-            f"Some writes fail again and again although others succeed, and {_events(len(stuck))} for them; the first "
-            f"is {first.position}: {_why(first, remedy)}",
+            f"Some writes fail again and again though others got through of late, and {_events(len(stuck))} for them; "
+            f"the first is {first.position}: {_why(first, remedy)}",
             remedy,
         )
 
