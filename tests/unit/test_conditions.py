@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from streams.stats import KAFKA, Conditions, Kind, conditions
+from tests.services.install import ROOT
 
 Clock = Callable[[float], None]
 
@@ -90,3 +91,10 @@ def test_those_of_other_subjects_end_together() -> None:
 def test_sink_and_ledger_are_not_kafkas() -> None:
     """A new kind is thought to be about Kafka until somebody says otherwise."""
     assert {Kind.SINK_FAILING, Kind.WRITES_FAILING, Kind.LEDGER_HELD} == set(Kind) - KAFKA
+
+
+@pytest.mark.parametrize("page", ["operations.md", "logs.md", "metrics.md"])
+def test_every_kind_is_explained(page: str) -> None:
+    """Whoever sees one finds what it is and its runbook."""
+    text = (ROOT / "docs" / page).read_text()
+    assert [] == [kind.value for kind in Kind if f"`{kind.value}`" not in text]
