@@ -188,6 +188,9 @@ class PartitionReader:
                 known = self._oldest.get(tp)
                 seen[tp] = known if known and known[0] == oldest else (oldest, now)
         self._oldest = seen
+
+    def feed_retention(self, consumer: ConsumerView, now: float) -> None:
+        """Tell it ends that are fresh (an old one would say that the partition does not grow) and first offsets."""
         ends = {tp: end for tp, (end, at) in consumer.ends.items() if now - at <= END_OFFSETS_OLD_SECONDS}
         self._retention.note_ends(ends, now)
         self._retention.note_log_starts(consumer.log_starts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 SCHEMA_VERSION: Final = 1
 """Of `/stats`, described by `docs/stats.schema.json`: it rises when a field goes or means something else."""
 PERCENTILES: Final = (0.5, 0.9, 0.99)
+LOOK_SECONDS: Final = 4.5
+"""How often it is looked whether there is anything to do: about as often as the brokers tell the ends."""
 
 
 class Identity(TypedDict):
@@ -62,6 +65,7 @@ class Status:
         """Whether the group has given this worker its share of the partitions (which may be none)."""
         self.behind_since: float | None = None
         """Monotonic time since when Kafka is known to have events that should be taken; `None`: it has none."""
+        self._looked_at = -inf
         self._rebalances_seen = 0
         self._sink = SinkWatch(stats)
         self._reader = PartitionReader(stats, retention)
@@ -79,6 +83,14 @@ class Status:
             self._rebalances_seen, self.last_rebalance = self.stats.rebalances, now
         if self.consumer is not None:
             self._reader.tick(self.consumer, now)
+        if now - self._looked_at >= LOOK_SECONDS:
+            self._look(now)
+
+    def _look(self, now: float) -> None:
+        """What takes a moment with many partitions, and need not be done each second."""
+        self._looked_at = now
+        if self.consumer is not None:
+            self._reader.feed_retention(self.consumer, now)
         if not lag_that_moves(self.partitions(now)):
             self.behind_since = None
         elif self.behind_since is None:

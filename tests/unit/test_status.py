@@ -198,7 +198,7 @@ def test_stall_is_measured_from_when_there_was_something_to_do() -> None:
     status = status_of(consumer)
     consumer.last_acknowledged = monotonic() - 3600
     consumer.assign(ORDERS)
-    status.tick(monotonic())
+    status.tick(monotonic() - 200)
     assert situation(status).behind_seconds is None
     consumer.assign(ORDERS, end=6)
     status.tick(monotonic() - 100)
