@@ -42,7 +42,7 @@ from streams.retention_watch import RetentionWatch
 from streams.settings import Settings, load_settings
 from streams.sinks import LedgerSink, Sink, make_sink, usage_of
 from streams.stats import Stats
-from streams.status import END_OFFSETS_INTERVAL_SECONDS, Identity, Status
+from streams.status import Identity, Status
 from streams.web import add_pages
 from streams.worker import StreamsWorker, leave_out_banner, refuse
 
@@ -57,6 +57,8 @@ REQUEST_TIMEOUT_SECONDS = 60.0
 MAX_POLL_RECORDS = 1000
 TOPIC_REFRESH_SECONDS = 60.0
 TICK_SECONDS = 1.0
+RETENTION_SECONDS = 5.0
+"""How often it is looked whether a topic's retention is still to be asked for."""
 
 
 class ConsumerOnly(BootStrategy):
@@ -89,18 +91,27 @@ class StreamsApp(faust.App):
         )
         self.ledger = _ledger_writer(settings, sink, self.stats)
         costs = CostMeter(Prices.of(settings), partial(usage_of, sink, self.stats))
-        self.status = Status(self.stats, self.delivery, _retention_watch(settings, self.security), costs)
-        self.status.identity = _identity(settings)
+        self.status = Status(
+            self.stats,
+            self.delivery,
+            _retention_watch(settings, self.security),
+            costs,
+            _identity(settings),
+            self._administration(),
+        )
         self.history = History(self.status)
-        if settings.admin_token is not None:
-            self.status.administration = Administration(
-                settings, self.delivery, lambda: self.status.consumer, lambda: self.event_topic.topics
-            )
         super().__init__(settings.consumer_group, **options)
         if not settings.web_enabled:
             self.boot_strategy.enable_web = (
                 False  # `faust worker` overwrites the setting: its --with-web is on by default
             )
+
+    def _administration(self) -> Administration | None:
+        if self.settings.admin_token is None:
+            return None
+        return Administration(
+            self.settings, self.delivery, lambda: self.attached_consumer, lambda: self.event_topic.topics
+        )
 
     async def preflight(self) -> None:
         """Check what consuming needs, learn the topics that a pattern means, open the sink.
@@ -116,7 +127,12 @@ class StreamsApp(faust.App):
     @property
     def drained(self) -> bool:
         """Whether everything that was in flight at the last stop or rebalance was written and committed."""
-        return self.status.consumer is None or self.status.consumer.drained
+        return self.attached_consumer is None or self.attached_consumer.drained
+
+    @property
+    def attached_consumer(self) -> WatermarkConsumer | None:
+        """The consumer once the worker has started."""
+        return cast("WatermarkConsumer | None", self.status.consumer)
 
     @property
     def watermark_consumer(self) -> WatermarkConsumer:
@@ -125,8 +141,8 @@ class StreamsApp(faust.App):
 
     def begin_drain(self) -> None:
         """From here on `drained` is false until the drain has said otherwise."""
-        if self.status.consumer is not None:
-            self.status.consumer.drained = False
+        if self.attached_consumer is not None:
+            self.attached_consumer.drained = False
 
     async def on_start(self) -> None:
         """Show the consumer to the pages before any event can arrive."""
@@ -139,7 +155,7 @@ class StreamsApp(faust.App):
             _destination(settings),
             settings.max_in_flight,
         )
-        self.status.consumer = self.watermark_consumer
+        self.status.attach(self.watermark_consumer)
         await super().on_start()
 
     async def on_shutdown(self) -> None:
@@ -278,10 +294,13 @@ def _add_agent(app: StreamsApp) -> None:
         """Begin the write of each event; it is acknowledged when it is durable, and not before."""
         async for event in stream.noack().events():
             run: Run = event.value
-            for record in run.records:
-                if run.watermark.closing:
-                    break  # the partition is being given away: its new owner writes the rest
-                await app.delivery.start(record, run.acknowledge, run.is_wanted)
+            if not run.begin():
+                continue  # the partition is being given away: its new owner writes this
+            try:
+                for record in run.records:
+                    await app.delivery.start(record, run.acknowledge, run.is_wanted)
+            finally:
+                run.finish()
 
 
 def _add_tasks(app: StreamsApp) -> None:
@@ -295,7 +314,7 @@ def _add_tasks(app: StreamsApp) -> None:
         logger.info("assigned: %s", ", ".join(f"{tp.topic}/{tp.partition}" for tp in sorted(assigned)) or "nothing")
 
     _every(app, TICK_SECONDS, lambda: _tick(status, app.history))
-    _every(app, END_OFFSETS_INTERVAL_SECONDS, status.refresh_retention)
+    _every(app, RETENTION_SECONDS, status.refresh_retention)
     if settings.summary_interval_seconds:
         _every(app, settings.summary_interval_seconds, lambda: _log_summary(status))
     if pattern := settings.topic_pattern:
@@ -322,7 +341,7 @@ async def _log_summary(status: Status) -> None:
 
 async def _subscribe_to_new_topics(app: StreamsApp, pattern: re.Pattern[str]) -> None:
     """A pattern also means topics that are made later, and not those that are gone; Faust only knows fixed names."""
-    consumer = app.status.consumer
+    consumer = app.attached_consumer
     if consumer is None or consumer.admin is None:
         return
     try:

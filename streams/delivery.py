@@ -49,7 +49,8 @@ else:
     begin_task = asyncio.create_task
 
 CONGESTION_REASONS = frozenset({"throttled", "timeout"})
-REPEAT_ALERT_SECONDS = 60.0
+TRACEBACK_SECONDS = 60.0
+"""A fault of ours is logged with its traceback once in so long."""
 IDLE_POLL_SECONDS = 0.25
 
 
@@ -92,7 +93,7 @@ class Delivery:
         self._queue: deque[asyncio.Future[None]] = deque()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._alerted_at: dict[str, float] = {}
+        self._traceback_at = -TRACEBACK_SECONDS
 
     async def start(self, record: Record, acknowledge: Acknowledge, is_wanted: IsWanted | None = None) -> None:
         """Take an event: wait for a place in flight, begin its write, return while that goes on.
@@ -296,19 +297,14 @@ class Delivery:
             self.limit.congested(self.in_flight, monotonic())
         remedy = error.remedy if isinstance(error, SinkRefusedError) else None
         self.stats.retrying(record, reason, str(error), state.attempt_number, remedy)
-        self._alert(reason, error, record)
+        if reason == "internal":
+            self._log_traceback(error, record)
 
-    def _alert(self, reason: str, error: BaseException | None, record: Record) -> None:
-        """Log the first failure of a kind at once, then one line a minute while it lasts."""
+    def _log_traceback(self, error: BaseException | None, record: Record) -> None:
+        """What the sink should have explained; that writes fail at all is told by `SinkWatch`."""
         now = monotonic()
-        if now - self._alerted_at.get(reason, -REPEAT_ALERT_SECONDS) < REPEAT_ALERT_SECONDS:
-            return
-        self._alerted_at[reason] = now
-        if isinstance(error, SinkUnavailableError):
-            logger.warning("the sink is unavailable, retrying (first seen on %s): %s", record.position, error)
-        elif isinstance(error, SinkRefusedError):
-            logger.error("the sink refuses events, holding (first seen on %s): %s", record.position, error)
-        else:
+        if now - self._traceback_at >= TRACEBACK_SECONDS:
+            self._traceback_at = now
             logger.error("a write failed unexpectedly, retrying event %s", record.position, exc_info=error)
 
 

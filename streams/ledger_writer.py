@@ -7,7 +7,6 @@ a drain. A PUT that is cancelled is made again by whoever resumes from the commi
 from __future__ import annotations
 
 import asyncio
-import logging
 from time import monotonic
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
@@ -15,13 +14,10 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 from streams.errors import SinkRefusedError
 from streams.ledger import OpenLedger, Segment
 from streams.sinks import LedgerSink
-from streams.stats import Stats
-
-logger = logging.getLogger(__name__)
+from streams.stats import LedgerFailure, Stats
 
 MAX_WRITES = 8
 """Most PUTs of segments at once, so that many partitions that close theirs together do not crowd out the events."""
-REPEAT_ALERT_SECONDS = 60.0
 
 
 class LedgerWriter:
@@ -34,7 +30,6 @@ class LedgerWriter:
         self._places = asyncio.Semaphore(MAX_WRITES)
         self._tasks: dict[OpenLedger, asyncio.Task[None]] = {}
         self._committed: dict[OpenLedger, int] = {}
-        self._alerted_at = -REPEAT_ALERT_SECONDS
 
     def offer(self, ledger: OpenLedger, committed: int) -> None:
         """Write the segments that this commit has closed, one after another."""
@@ -70,7 +65,10 @@ class LedgerWriter:
             wait=self._backoff,
             before_sleep=lambda state: self._note_failure(segment, state),
         )
-        await retrying(self._attempt, segment)
+        try:
+            await retrying(self._attempt, segment)
+        finally:
+            self._stats.ledger_failing.pop((segment.topic, segment.partition), None)
         self._stats.ledger_segments += 1
 
     async def _attempt(self, segment: Segment) -> None:
@@ -78,20 +76,15 @@ class LedgerWriter:
             await self._sink.write_ledger(segment)
 
     def _note_failure(self, segment: Segment, state: RetryCallState) -> None:
-        """Count it; log the first failure at once, then one line a minute while it lasts."""
+        """Count it, and keep it for `SinkWatch`, which tells of it."""
         self._stats.ledger_write_errors += 1
-        now = monotonic()
-        if now - self._alerted_at < REPEAT_ALERT_SECONDS:
-            return
-        self._alerted_at = now
         error = state.outcome.exception() if state.outcome else None
-        logger.log(
-            logging.ERROR if isinstance(error, SinkRefusedError) else logging.WARNING,
-            "the ledger of %s/%d (offsets %d to %d) could not be written, retrying; events are not affected, and "
-            "commits carry what it holds: %s",
-            segment.topic,
-            segment.partition,
-            segment.start,
-            segment.stop - 1,
-            error,
+        remedy = error.remedy if isinstance(error, SinkRefusedError) else None
+        where = (segment.topic, segment.partition)
+        known = self._stats.ledger_failing.get(where)
+        self._stats.ledger_failing[where] = LedgerFailure(
+            f"{segment.topic}/{segment.partition}, offsets {segment.start} to {segment.stop - 1}",
+            str(error).removesuffix(remedy or "").strip(),
+            remedy,
+            known.since if known else monotonic(),
         )

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from streams.stats import LATENCY_BOUNDS_SECONDS
+from streams.stats import LATENCY_BOUNDS_SECONDS, Kind
 from streams.status import PartitionStatus, Status
 
 PARTITION_LABELS = ["topic", "partition"]
@@ -29,6 +29,7 @@ class StatusCollector(Collector):
         yield from self._counters()
         yield from self._writes()
         yield from self._partitions()
+        yield from self._conditions()
         yield from self._costs()
         yield _tasks()
 
@@ -114,7 +115,7 @@ class StatusCollector(Collector):
             "position": "The next offset to be taken from Kafka.",
             "watermark": "The lowest offset that is not durable.",
             "committed": "The offset that Kafka has accepted last.",
-            "end": "The offset behind the last readable event.",
+            "end": "The offset behind the last readable event; no sample: unknown, or not told for 30 s.",
         }
         gauges = {
             name: GaugeMetricFamily(f"streams_partition_{name}_offset", text, labels=PARTITION_LABELS)
@@ -135,11 +136,12 @@ class StatusCollector(Collector):
             "at risk, no sample: unknown.",
             labels=PARTITION_LABELS,
         )
-        for partition in self._status.partitions(monotonic()):
+        partitions = self._status.partitions(monotonic())
+        for partition in partitions:
             labels = [partition.topic, str(partition.partition)]
             for name, gauge in gauges.items():
                 value = getattr(partition, name)
-                if value is not None:
+                if value is not None and (name != "end" or partition.end_is_known):
                     gauge.add_metric(labels, value)
             if partition.lag is not None:
                 lag.add_metric(labels, partition.lag)
@@ -147,7 +149,30 @@ class StatusCollector(Collector):
                 loss.add_metric(labels, partition.time_to_loss_seconds)
             age.add_metric(labels, _age_seconds(partition))
             held.add_metric(labels, 0 if partition.held is None else 1)
-        yield from (*gauges.values(), lag, age, held, loss)
+        unknown = GaugeMetricFamily(
+            "streams_lag_unknown_partitions",
+            "Assigned partitions whose lag is unknown: not begun yet, or the broker has not told their end for 30 s.",
+            sum(partition.lag is None for partition in partitions),
+        )
+        yield from (*gauges.values(), lag, unknown, age, held, loss)
+
+    def _conditions(self) -> Iterator[Metric]:
+        conditions, now = self._status.stats.conditions, monotonic()
+        active = GaugeMetricFamily(
+            "streams_condition_active",
+            "How often something is not as it should be at the moment (topics, partitions, or 1); 0: it is not so.",
+            labels=["condition"],
+        )
+        seconds = GaugeMetricFamily(
+            "streams_condition_seconds", "How long the oldest of these has been so.", labels=["condition"]
+        )
+        begun = CounterMetricFamily("streams_conditions_begun", "How often it has begun.", labels=["condition"])
+        for kind in Kind:
+            found = conditions.of(kind)
+            active.add_metric([kind.value], len(found))
+            seconds.add_metric([kind.value], now - found[0].since if found else 0.0)
+            begun.add_metric([kind.value], conditions.begun[kind])
+        yield from (active, seconds, begun)
 
 
 def _tasks() -> Metric:

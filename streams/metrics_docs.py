@@ -19,8 +19,8 @@ from streams.metrics import Metrics
 from streams.retention import Retention
 from streams.retention_watch import RetentionWatch
 from streams.sinks.recording import RecordingSink
-from streams.stats import Stats
-from streams.status import PartitionStatus, Status
+from streams.stats import Kind, Stats
+from streams.status import Identity, PartitionStatus, Status
 
 PAGE: Final = Path(__file__).parent.parent / "docs" / "metrics.md"
 OURS: Final = "streams_"
@@ -40,11 +40,13 @@ its help text only.
 |---|---|
 | `topic`, `partition` | as in Kafka: as many as the group reads |
 | `error_type` | of dead letters: `key_template`, `key_too_long`, `too_large`, `invalid_request`; of failed writes: `throttled`, `server_error`, `timeout`, `connection`, `credentials_expired`, `conflict`, `access_denied`, `bucket_missing`, `queue_missing`, `wrong_region`, `credentials_missing`, `kms`, `refused`, `internal` |
+| `condition` | {conditions}: [what each means](operations.md#conditions) |
 | `stage`, `kind` | those in the tables |
 | `le` | upper bounds of the buckets, in seconds: ten a decade from 0.001 to 80, and `+Inf` |
 
 What to alert on: [operations](operations.md#what-to-alert-on). What the dollars mean: [costs](costs.md).
 """  # noqa: E501 - a row of a table is one line
+_CONDITIONS: Final = ", ".join(f"`{kind.value}`" for kind in Kind)
 _TABLE_HEAD: Final = "| Metric | Type | Labels | Unit | Meaning |\n|---|---|---|---|---|\n"
 _UNITS: Final[Mapping[str, str]] = {
     "_usd_per_day": "US dollars",
@@ -62,6 +64,9 @@ _UNITS: Final[Mapping[str, str]] = {
     "_rebalances": "rebalances",
     "_segments": "objects",
     "_tasks": "tasks",
+    "_partitions": "partitions",
+    "_active": "conditions",
+    "_begun": "times",
     "_held": "0 or 1",
     "_failing": "0 or 1",
     "_fds": "files",
@@ -96,7 +101,7 @@ def families() -> list[Metric]:
 
 def _lines() -> Iterator[str]:
     found = families()
-    yield _INTRODUCTION
+    yield _INTRODUCTION.replace("{conditions}", _CONDITIONS)
     yield f"\n## Of the worker\n\n{_TABLE_HEAD}"
     yield from (_row(family) for family in found if family.name.startswith(OURS))
     yield (
@@ -132,6 +137,16 @@ def _unit(name: str) -> str:
     return next(unit for ending, unit in _UNITS.items() if name.endswith(ending))
 
 
+_NOBODY: Final[Identity] = {
+    "host": "",
+    "client_id": "",
+    "group": "",
+    "group_instance_id": None,
+    "destination": "",
+    "version": "",
+}
+
+
 class _ExampleStatus(Status):
     """A worker with one partition, to which everything that is counted has happened once."""
 
@@ -141,7 +156,7 @@ class _ExampleStatus(Status):
             RecordingSink(), stats, max_in_flight=1, retry_base_seconds=1, retry_max_seconds=1, dead_letters=True
         )
         costs = CostMeter(Prices(), lambda: Usage(1, 1, 1, 1), monotonic())
-        super().__init__(stats, delivery, RetentionWatch(_ask_nobody), costs)
+        super().__init__(stats, delivery, RetentionWatch(_ask_nobody), costs, _NOBODY)
 
     def partitions(self, now: float) -> list[PartitionStatus]:
         """One, of which everything is known."""
@@ -153,6 +168,7 @@ class _ExampleStatus(Status):
                 watermark=1,
                 committed=1,
                 end=1,
+                end_age_seconds=0.0,
                 pending=0,
                 oldest=None,
                 held=None,

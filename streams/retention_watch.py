@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from time import monotonic, time
 
 from aiokafka.errors import KafkaError
-from faust.types import TP
 
+from streams.record import TopicPartition
 from streams.retention import Retention, time_to_loss
 
 logger = logging.getLogger(__name__)
@@ -35,8 +35,8 @@ class RetentionWatch:
         self._fixed = fixed
         self._retentions: dict[str, Retention | None] = {}
         self._asked_at: float | None = None
-        self._log_starts: dict[TP, int] = {}
-        self._ends: dict[TP, deque[tuple[float, int]]] = {}
+        self._log_starts: dict[TopicPartition, int] = {}
+        self._ends: dict[TopicPartition, deque[tuple[float, int]]] = {}
         self._told = False
 
     def retention(self, topic: str) -> Retention | None:
@@ -71,16 +71,16 @@ class RetentionWatch:
                 why,
             )
 
-    def limited_by_size(self, partitions: Iterable[TP]) -> list[TP]:
+    def limited_by_size(self, partitions: Iterable[TopicPartition]) -> list[TopicPartition]:
         """Those whose first offset matters."""
         found = ((tp, self.retention(tp.topic)) for tp in partitions)
         return [tp for tp, retention in found if retention is not None and retention.size_bytes is not None]
 
-    def note_log_starts(self, offsets: Mapping[TP, int]) -> None:
+    def note_log_starts(self, offsets: Mapping[TopicPartition, int]) -> None:
         """The first offset of each of those partitions."""
         self._log_starts = dict(offsets)
 
-    def note_ends(self, ends: Mapping[TP, int], now: float) -> None:
+    def note_ends(self, ends: Mapping[TopicPartition, int], now: float) -> None:
         """The end of every assigned partition (`now` monotonic), some samples of which show how fast it grows."""
         self._ends = {tp: self._ends.get(tp, deque()) for tp in ends}
         for tp, end in ends.items():
@@ -92,7 +92,7 @@ class RetentionWatch:
             while samples[0][0] < now - GROWTH_WINDOW_SECONDS:
                 samples.popleft()
 
-    def events_per_second(self, tp: TP, end: int, now: float) -> float | None:
+    def events_per_second(self, tp: TopicPartition, end: int, now: float) -> float | None:
         """How fast a partition grew over the last minutes, `None` while that cannot be said."""
         samples = self._ends.get(tp)
         if not samples or now <= samples[0][0]:
@@ -100,7 +100,7 @@ class RetentionWatch:
         return max(0, end - samples[0][1]) / (now - samples[0][0])
 
     def seconds_to_loss(
-        self, tp: TP, *, watermark: int | None, end: int | None, oldest_timestamp_ms: int | None
+        self, tp: TopicPartition, *, watermark: int | None, end: int | None, oldest_timestamp_ms: int | None
     ) -> float | None:
         """Of a partition, infinite when nothing is at risk, `None` when it is unknown."""
         retention = self.retention(tp.topic)

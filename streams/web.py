@@ -19,9 +19,9 @@ from faust.web import Request, Response, View
 from streams.administration import ActionRefusedError, Administration
 from streams.dashboard.history import History
 from streams.dashboard.page import asset, render_page
-from streams.health import Condition, Verdict, liveness, readiness
+from streams.health import Situation, Verdict, liveness, readiness
 from streams.metrics import Metrics
-from streams.status import Status
+from streams.status import ConsumerView, Status, lag_that_moves
 
 OK = 200
 UNAVAILABLE = 503
@@ -43,21 +43,31 @@ BODY_TIMEOUT_SECONDS: Final = 10.0
 Act = Callable[[bytes, str], dict[str, Any]]
 
 
-def condition_of(app: faust.App, status: Status) -> Condition:
+def situation_of(app: faust.App, status: Status) -> Situation:
     """What the health rules look at, read from the running worker."""
     now = monotonic()
-    consumer = status.consumer
-    moving = [partition for partition in status.partitions(now) if partition.held is None]
-    # Of a paused topic, what was taken before is to be finished; the rest waits on purpose.
-    lags = [partition.pending if partition.paused else partition.lag for partition in moving]
-    return Condition(
+    consumer, conditions = status.consumer, status.stats.conditions
+    return Situation(
         rebalancing_seconds=status.rebalancing_seconds,
-        lag_of_moving_partitions=None if any(lag is None for lag in lags) else sum(lag or 0 for lag in lags),
+        lag_of_moving_partitions=lag_that_moves(status.partitions(now)),
+        behind_seconds=None if status.behind_since is None else now - status.behind_since,
         since_acknowledged_seconds=now - consumer.last_acknowledged if consumer else 0.0,
+        uncommitted_seconds=_uncommitted_seconds(consumer, now),
+        since_brokers_answered_seconds=(
+            None if consumer is None or consumer.brokers_answered is None else now - consumer.brokers_answered
+        ),
         sink_failing=status.stats.sink_failing,
         assigned=status.assigned,
         stopping=bool(app.should_stop),
+        blocking=tuple(one.sentence(now) for one in conditions.most_serious_first() if one.blocks_readiness),
     )
+
+
+def _uncommitted_seconds(consumer: ConsumerView | None, now: float) -> float | None:
+    """Since durable offsets wait, or since the last commit, whichever is later: any commit is a sign of life."""
+    if consumer is None or consumer.commit_due_since is None:
+        return None
+    return now - max(consumer.commit_due_since, consumer.last_committed or 0.0)
 
 
 def add_pages(app: faust.App, status: Status, metrics: Metrics, history: History) -> None:
@@ -108,12 +118,17 @@ def _add_dashboard(app: faust.App, status: Status, history: History) -> None:
         return view.bytes(found.content, content_type=found.content_type)
 
 
-def _add_health_page(app: faust.App, status: Status, path: str, rule: Callable[[Condition], Verdict]) -> None:
+def _add_health_page(app: faust.App, status: Status, path: str, rule: Callable[[Situation], Verdict]) -> None:
     @app.page(path, name=path.strip("/").replace("/", "-"))
     async def health(view: View, request: Request) -> Response:
-        """200 when the rule holds, else 503 and the reason."""
-        verdict = rule(condition_of(app, status))
-        body: dict[str, Any] = {"ok": verdict.ok, "reason": verdict.reason, "state": status.state()}
+        """200 when the rule holds, else 503 and the reason; either way with the names of the active conditions."""
+        verdict = rule(situation_of(app, status))
+        body: dict[str, Any] = {
+            "ok": verdict.ok,
+            "reason": verdict.reason,
+            "state": status.state(),
+            "conditions": [one.name for one in status.stats.conditions.most_serious_first()],
+        }
         return view.json(body, status=OK if verdict.ok else UNAVAILABLE)
 
 

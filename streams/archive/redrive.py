@@ -23,7 +23,7 @@ from streams.record import Record
 from streams.settings import Settings
 from streams.sinks import Sink
 from streams.sinks.s3_reader import ListedObject
-from streams.stats import Stats
+from streams.stats import Stats, watched_sink
 
 GIVE_UP_SECONDS = 60.0
 LETTERS_AT_ONCE = 64
@@ -163,9 +163,10 @@ class Redriver:
         self._pace = Pace(rate)
         self._sink = sink
         self._outcomes: dict[str, asyncio.Future[StreamsError | None]] = {}
+        self._stats = Stats()
         self._delivery = Delivery(
             sink,
-            Stats(),
+            self._stats,
             max_in_flight=settings.max_in_flight,
             retry_base_seconds=settings.retry_base_seconds,
             retry_max_seconds=settings.retry_max_seconds,
@@ -197,7 +198,7 @@ class Redriver:
             finally:
                 places.release()
 
-        async with asyncio.TaskGroup() as group:
+        async with watched_sink(self._stats), asyncio.TaskGroup() as group:
             async for found in letters:
                 if found.letter is None:
                     continue

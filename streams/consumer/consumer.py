@@ -44,6 +44,7 @@ COMMIT_WITHOUT_KAFKA_SECONDS: Final = 1.0
 SHARE_OF_TIMEOUT_FOR_WRITES: Final = 0.7
 """What a drain gives to the writes in flight; the rest is for the commit and for leaving the group."""
 YIELD_EVERY_EVENTS: Final = 256
+DRAIN_POLL_SECONDS: Final = 0.01
 
 
 class WatermarkConsumer(Consumer):
@@ -368,8 +369,10 @@ class WatermarkConsumer(Consumer):
 
     def mark_durable(self, watermark: PartitionWatermark, offset: int) -> None:
         """Count an event as durable; one of an earlier assignment changes nothing."""
+        if watermark.retired:
+            return
         size_bytes = watermark.mark_durable(offset)
-        if size_bytes is None or watermark.retired:
+        if size_bytes is None:
             return
         self.last_acknowledged = monotonic()
         self._let_go(1, size_bytes)
@@ -429,12 +432,20 @@ class WatermarkConsumer(Consumer):
         return COMMIT_WITHOUT_KAFKA_SECONDS if without_kafka else COMMIT_SECONDS
 
     async def _drain(self, partitions: set[TopicPartition], timeout_seconds: float, *, even_if_failing: bool) -> bool:
-        """Begin nothing more of these partitions, wait for what is in flight, give up the rest."""
-        for tp in partitions & self.watermarks.keys():
-            self.watermarks[tp].closing = True
+        """Take no more of these partitions in hand, wait for what is, give up the rest."""
+        watermarks = [self.watermarks[tp] for tp in partitions & self.watermarks.keys()]
+        for watermark in watermarks:
+            watermark.closing = True
         writes, limit = self.options.writes, timeout_seconds * SHARE_OF_TIMEOUT_FOR_WRITES
-        if await writes.wait_idle(limit, partitions=partitions, even_if_failing=even_if_failing):
-            return True
+        deadline = monotonic() + limit
+        while (left := deadline - monotonic()) > 0:
+            if not await writes.wait_idle(left, partitions=partitions, even_if_failing=even_if_failing):
+                break
+            if not any(watermark.runs_in_hand for watermark in watermarks):
+                return True
+            await asyncio.sleep(DRAIN_POLL_SECONDS)  # what is in hand waits for a place among the writes in flight
+        for watermark in watermarks:
+            watermark.retired = True  # the commit still reads it: what was given up stays pending
         logger.warning(
             "%d writes did not finish within %.0f s and were given up; their events will be delivered again",
             await writes.abandon(partitions),

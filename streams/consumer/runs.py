@@ -28,9 +28,20 @@ class Run:
         """Call when the record is durable, and not before."""
         self.durable(self.watermark, record.offset)
 
+    def begin(self) -> bool:
+        """Take the run in hand, whole: what is begun of a partition has no holes. False where it is given away."""
+        if self.watermark.closing:
+            return False
+        self.watermark.runs_in_hand += 1
+        return True
+
+    def finish(self) -> None:
+        """Every write of the run is begun (or no longer wanted)."""
+        self.watermark.runs_in_hand -= 1
+
     def is_wanted(self) -> bool:
         """Whether the partition is still this worker's to write; its next owner writes the rest."""
-        return not self.watermark.closing
+        return not self.watermark.retired
 
 
 class RunSchema(faust.Schema[Any, Any]):

@@ -201,7 +201,7 @@ class KafkaWatch:
         elif error.code() == KafkaError._ALL_BROKERS_DOWN:
             self._hurry.set()
         else:
-            logger.info("librdkafka: %s: %s", error.name(), error.str())
+            logger.debug("librdkafka: %s: %s", error.name(), error.str())
 
     def lost(self) -> None:
         """The group has dropped this worker, which joins again by itself."""

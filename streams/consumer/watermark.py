@@ -23,7 +23,18 @@ class PartitionWatermark:
     one is kept, is told of them.
     """
 
-    __slots__ = ("_timestamps", "closing", "ledger", "life", "pending", "pending_bytes", "position", "retired", "token")
+    __slots__ = (
+        "_timestamps",
+        "closing",
+        "ledger",
+        "life",
+        "pending",
+        "pending_bytes",
+        "position",
+        "retired",
+        "runs_in_hand",
+        "token",
+    )
 
     def __init__(self, token: int, position: int, ledger: OpenLedger | None = None, life: Life = UNKNOWN_LIFE) -> None:
         """Start at `position`, the next offset to be delivered; `token` marks what was fetched for this watermark."""
@@ -37,9 +48,11 @@ class PartitionWatermark:
         """Delivered offsets that are not durable, in delivery order, with the bytes that each holds in memory."""
         self.pending_bytes = 0
         self.closing = False
-        """Set when the partition is about to be given away: no further write is begun."""
+        """Set when the partition is about to be given away: no further run is taken in hand."""
         self.retired = False
-        """Set when it has been given away: what becomes durable from then on counts no more."""
+        """Set when it was given away, or its writes were given up: nothing is begun, and nothing counts any more."""
+        self.runs_in_hand = 0
+        """Runs whose writes are being begun."""
 
     def delivered(self, offset: int, size_bytes: int) -> None:
         """Count an event as taken; offsets come in increasing order within an assignment.

@@ -1,4 +1,7 @@
-"""What somebody who looks at the page should know first: sentences, the most serious first. Pure."""
+"""What somebody who looks at the page should know first beside the conditions: sentences, the most serious first. Pure.
+
+What lasts and ends by itself is a condition (`streams.stats.conditions`), with its time and remedy; the rest is here.
+"""
 
 from __future__ import annotations
 
@@ -44,25 +47,12 @@ def _losses(document: Mapping[str, Any]) -> Iterator[Notice]:
 
 
 def _troubles(document: Mapping[str, Any]) -> Iterator[Notice]:
-    if document["state"] == "holding":
-        yield Notice(
-            "bad",
-            "The sink only fails at the moment. Nothing is lost: the events wait in Kafka, and the worker goes on by "
-            "itself. The last errors below say what to do.",
-        )
     held = [f"{one['topic']}/{one['partition']}" for one in document["partitions"] if one["held"] is not None]
     if held:
         yield Notice(
             "bad",
             f"Held because of an event that can never be written as configured: {', '.join(held)}. Mend the cause and "
             "restart the worker.",
-        )
-    failed = document["ledger"]["write_errors"]
-    if failed:
-        yield Notice(
-            "warning",
-            f"{count(failed)} writes of the ledger have failed since the start; each is repeated. Events are not "
-            "affected. If it goes on: is s3:PutObject allowed under STREAMS_LEDGER_PREFIX?",
         )
 
 
@@ -74,5 +64,5 @@ def _states(document: Mapping[str, Any]) -> Iterator[Notice]:
         yield Notice("info", "The group is sharing out its partitions anew.")
     elif document["state"] == "starting":
         yield Notice("info", "Starting: waiting for the group to assign partitions.")
-    elif not document["partitions"]:
+    elif document["state"] in ("running", "holding") and not document["partitions"]:
         yield Notice("info", "No partitions: a spare worker. It takes over when another one leaves.")

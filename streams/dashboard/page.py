@@ -18,9 +18,10 @@ from streams.dashboard import figures
 from streams.dashboard.charts import HEIGHT, WIDTH, charts
 from streams.dashboard.history import History
 from streams.dashboard.notices import notices
+from streams.stats import KAFKA
 
 PARTITIONS_SHOWN: Final = 100
-"""Those that lag most come first where there are more."""
+"""Those of unknown lag and those that lag most come first where there are more."""
 ASSETS: Final = {
     "dashboard.css": "text/css",
     "dashboard.js": "text/javascript",
@@ -53,6 +54,7 @@ def render_page(document: Mapping[str, Any], history: History) -> str:
             stats=document,
             charts=charts(list(history.samples)),
             notices=notices(document),
+            kafka_is_well=kafka_is_well(document),
             shown=most_important(partitions),
             oldest=oldest(partitions),
             soonest_loss=soonest_loss(partitions),
@@ -62,11 +64,22 @@ def render_page(document: Mapping[str, Any], history: History) -> str:
     )
 
 
+def kafka_is_well(document: Mapping[str, Any]) -> bool:
+    """Whether it can be said that the worker has caught up, or that nothing is at risk."""
+    kinds = {condition["kind"] for condition in document["conditions"]}
+    return document["lag"] is not None and not kinds & KAFKA
+
+
 def most_important(partitions: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """All partitions in order, or of many those that lag most."""
+    """All partitions in order, or of many those of unknown lag and those that lag most."""
     if len(partitions) <= PARTITIONS_SHOWN:
         return partitions
-    return sorted(partitions, key=lambda partition: -(partition["lag"] or 0))[:PARTITIONS_SHOWN]
+    return sorted(partitions, key=_by_lag)[:PARTITIONS_SHOWN]
+
+
+def _by_lag(partition: Mapping[str, Any]) -> tuple[bool, int]:
+    """Those first whose lag is unknown: it may be anything."""
+    return partition["lag"] is not None, -(partition["lag"] or 0)
 
 
 def oldest(partitions: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -23,7 +23,7 @@ from streams.proof.verification import READ_THROUGH_OFFSETS
 from streams.record import Record
 from streams.settings import Settings
 from streams.sinks import Sink
-from streams.stats import Stats
+from streams.stats import Stats, watched_sink
 
 IDLE_SECONDS = 60.0
 LEFT_RETENTION = "it left Kafka's retention"
@@ -106,10 +106,11 @@ class Repairer:
 
         await self._delivery.sink.start()
         try:
-            for repair in repairs:
-                await self._write(repair, acknowledge)
-            while not await self._delivery.wait_idle(IDLE_SECONDS):
-                continue
+            async with watched_sink(self.stats):
+                for repair in repairs:
+                    await self._write(repair, acknowledge)
+                while not await self._delivery.wait_idle(IDLE_SECONDS):
+                    continue
         finally:
             await self._delivery.abandon()
             await self._delivery.sink.close()

@@ -44,8 +44,27 @@ class Kind(StrEnum):
     """It cannot be told whether a topic is the one in the bucket; the subject is the topic."""
     SINK_FAILING = "sink_failing"
     """Every write fails at the moment: S3 or SQS."""
+    WRITES_FAILING = "writes_failing"
+    """Some events do not get through although others do."""
     LEDGER_HELD = "ledger_not_written"
     """The ledger cannot be written, so commits wait for it, or go without it."""
+
+
+KAFKA: Final = frozenset(Kind) - {Kind.SINK_FAILING, Kind.WRITES_FAILING, Kind.LEDGER_HELD}
+"""Those that are about Kafka: while one is active, nobody can say that a worker has caught up."""
+CRITICAL: Final = frozenset(
+    {
+        Kind.BROKERS_DOWN,
+        Kind.NOT_JOINED,
+        Kind.TOPIC_RECREATED,
+        Kind.IDENTITY_UNKNOWN,
+        Kind.COMMITS_REFUSED,
+        Kind.COMMITS_LATE,
+        Kind.COORDINATOR_AWAY,
+        Kind.SINK_FAILING,
+    }
+)
+"""Those whose alerts wake somebody up when they last (`helm/streams/files/alerts.yaml`)."""
 
 
 @dataclass(slots=True)
@@ -72,11 +91,21 @@ class Condition:
         """`kind` alone, or `kind subject`."""
         return f"{self.kind.value} {self.subject}".strip()
 
+    def sentence(self, now: float) -> str:
+        """Name, how long (`now` monotonic), what is wrong and what to do."""
+        return f"{self.name}, for {now - self.since:.0f} s: {self.detail} {self.remedy}"
+
+    @property
+    def severity(self) -> str:
+        """`critical` or `warning`, in the words of the alerts."""
+        return "critical" if self.kind in CRITICAL else "warning"
+
     def document(self, now: float) -> dict[str, Any]:
         """As `/stats` shows it (`now` monotonic)."""
         return {
             "kind": self.kind.value,
             "subject": self.subject,
+            "severity": self.severity,
             "detail": self.detail,
             "remedy": self.remedy,
             "blocks_readiness": self.blocks_readiness,
@@ -103,12 +132,12 @@ class Conditions:
             known.detail, known.remedy, known.blocks_readiness = detail, remedy, blocks_readiness
             if now - known.told_at >= REPEAT_SECONDS:
                 known.told_at = now
-                logger.warning("%s, for %.0f s now: %s %s", known.name, now - known.since, detail, remedy)
+                logger.log(_level(kind), "%s, for %.0f s now: %s %s", known.name, now - known.since, detail, remedy)
             return known
         found = Condition(kind, subject, detail, remedy, blocks_readiness, now, time(), now)
         self._active[kind, subject] = found
         self.begun[kind] += 1
-        logger.warning("%s: %s %s", found.name, detail, remedy)
+        logger.log(_level(kind), "%s: %s %s", found.name, detail, remedy)
         return found
 
     def end(self, kind: Kind, subject: str = "") -> None:
@@ -131,6 +160,14 @@ class Conditions:
         """The longest first."""
         return sorted(self._active.values(), key=lambda one: one.since)
 
+    def most_serious_first(self) -> list[Condition]:
+        """What the worker is not ready for, then what is critical, then the rest; of equal ones the longest first."""
+        return sorted(self.active(), key=lambda one: (not one.blocks_readiness, one.severity))
+
     def of(self, kind: Kind) -> list[Condition]:
         """Those of one kind, the longest first."""
         return [one for one in self.active() if one.kind is kind]
+
+
+def _level(kind: Kind) -> int:
+    return logging.ERROR if kind in CRITICAL else logging.WARNING

@@ -36,6 +36,27 @@ class Waiting:
     detail: str
     attempts: int
     since: float
+    """Monotonic time of the first failure."""
+    last: float
+    """Monotonic time of the last failure."""
+
+    @property
+    def position(self) -> str:
+        """Topic, partition and offset, as log lines name an event."""
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+@dataclass(slots=True)
+class LedgerFailure:
+    """A segment of the ledger whose write fails."""
+
+    segment: str
+    """Partition and offsets."""
+    detail: str
+    remedy: str | None
+    """What the sink's refusal asks for; `None` where it was not refused."""
+    since: float
+    """Monotonic time of the first failure."""
 
 
 @dataclass(slots=True)
@@ -111,6 +132,10 @@ class Stats:
     """Segments of the ledger that are durable."""
     ledger_write_errors: int = 0
     """Failed writes of segments; each is followed by another."""
+    ledger_failing: dict[tuple[str, int], LedgerFailure] = field(default_factory=dict)
+    """By topic and partition, the segment that cannot be written at the moment."""
+    ledger_held_since: float | None = None
+    """Monotonic time since when commits wait for the ledger, or go without it; `None`: they do not."""
     errors: RecentErrors = field(default_factory=RecentErrors)
     conditions: Conditions = field(default_factory=Conditions)
     """What is not as it should be right now."""
@@ -147,7 +172,7 @@ class Stats:
         where = (record.topic, record.partition, record.offset)
         known = self.waiting.get(where)
         since = known.since if known else now
-        self.waiting[where] = Waiting(*where, reason, detail, attempts, since)
+        self.waiting[where] = Waiting(*where, reason, detail, attempts, since, now)
         self.errors.note(
             REFUSED if remedy else RETRIED,
             reason,

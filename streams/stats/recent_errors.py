@@ -114,6 +114,11 @@ class RecentErrors:
         if len(self._errors) > MAX_ERRORS:
             self._errors.pop(next(iter(list(self._errors))), None)
 
+    def remedy(self, reason: str) -> str:
+        """What to do about a sink's trouble that was noted."""
+        known = self._errors.get((REFUSED, reason, "")) or self._errors.get((RETRIED, reason, ""))
+        return known.remedy if known else _remedy(RETRIED, reason)
+
     def documents(self) -> list[dict[str, Any]]:
         """All of them, the latest first."""
         return [error.document() for error in reversed(list(self._errors.values()))]

@@ -241,11 +241,16 @@ def test_outage_shows_the_oldest_event_and_why_it_waits(
         expect(oldest).to_contain_text(f"{topic}/0, offset 0")
         expect(oldest).to_contain_text("throttled")
         expect(oldest).to_contain_text("Service is unable to handle request.")
-        expect(page.locator("#notices")).to_contain_text("The sink only fails at the moment.")
+        expect(page.locator("#conditions")).to_contain_text("The sink only fails at the moment")
+        expect(page.locator("#conditions")).to_contain_text(re.compile(r"for \d+"))
+        assert "Nothing: it is retried" in page.locator("#conditions .remedy").inner_text()
+        bottom = page.locator("#conditions").evaluate("one => one.getBoundingClientRect().bottom")
+        assert bottom < DESKTOP["height"], "above the fold"
         expect(page.locator(".errors")).to_contain_text("Nothing: it is retried")
         s3_proxy.rule = None
         expect(page.locator(".state")).to_have_text("running", timeout=15_000)
         expect(oldest).to_contain_text("Nothing waits", timeout=15_000)
+        expect(page.locator("#conditions li")).to_have_count(0, timeout=15_000)
 
 
 def test_worker_that_is_gone_is_not_shown_as_well(

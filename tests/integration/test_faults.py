@@ -338,9 +338,10 @@ def test_refusal_holds_loudly_and_skips_nothing(
     worker = start_worker(topic, {"STREAMS_S3_ENDPOINT_URL": s3_proxy.endpoint_url} | QUICK_RETRIES)
     wait_stats(worker, lambda stats: stats["writes"]["waiting_for_retry"] == 300, "not every event waits")
     assert broker.committed_offsets(group).get((topic, 0), 0) == 0
-    assert "the sink refuses events" in worker.log()
+    wait_until(lambda: "sink_failing: The sink only fails at the moment" in worker.log(), 10, worker.log_tail)
     s3_proxy.rule = None
     assert_archived(expected)
+    wait_until(lambda: "sink_failing is over, after" in worker.log(), 10, worker.log_tail)
 
 
 def test_expired_credentials_are_refreshed(

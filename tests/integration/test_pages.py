@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from tests.services.waiting import wait_until
 from tests.services.worker import WorkerProcess
 
 PAGES = ["/", "/dashboard/history", "/dashboard/dashboard.js", "/stats", "/metrics", "/health/live", "/health/ready"]
-COUNTER_UNITS = ("_events", "_bytes", "_letters", "_errors", "_rebalances", "_segments", "_requests")
+COUNTER_UNITS = ("_events", "_bytes", "_letters", "_errors", "_rebalances", "_segments", "_requests", "_begun")
 GAUGE_UNITS = (
     "_offset",
     "_events",
@@ -37,6 +38,8 @@ GAUGE_UNITS = (
     "_retry",
     "_per_day",
     "_tasks",
+    "_partitions",
+    "_active",
 )
 GAUGE_FLAGS = ("_held", "_failing")
 """Gauges that are 0 or 1."""
@@ -146,11 +149,21 @@ def test_pages_tell_a_known_situation(
     assert shown["streams_write_errors_total", (("error_type", "throttled"), ("stage", "write"))] >= 3
     assert shown["streams_partition_oldest_pending_seconds", of_stuck] > 0
     assert (200, 200) == (worker.get("/health/live")[0], worker.get("/health/ready")[0]), "S3's trouble is not ours"
+    assert (38, 0) == (document["lag_known"], document["lag_unknown_partitions"])
+    (condition,) = wait_stats(worker, lambda seen: seen["conditions"])["conditions"]
+    assert ("sink_failing", "", "critical", False) == tuple(
+        condition[name] for name in ("kind", "subject", "severity", "blocks_readiness")
+    )
+    assert f"the first is {topic}/1/2: throttled: S3 answered 503 SlowDown" in condition["detail"]
+    assert ["sink_failing"] == json.loads(worker.get("/health/ready")[1])["conditions"]
+    assert 1 == samples(worker)["streams_condition_active", (("condition", "sink_failing"),)]
 
     s3_proxy.rule = None
     document = wait_stats(worker, lambda seen: seen["lag"] == 0 and partitions(seen)[1]["committed"] == 40)
     assert ("running", 90, 0) == (document["state"], document["totals"]["events"], document["writes"]["in_flight"])
     assert [None, None] == [entry["oldest"] for entry in document["partitions"]]
+    wait_stats(worker, lambda seen: not seen["conditions"])
+    assert "sink_failing is over, after" in worker.log()
 
 
 def test_metrics_are_named_by_the_rules(
@@ -169,7 +182,7 @@ def test_metrics_are_named_by_the_rules(
         assert re.fullmatch("[a-z_]+", family.name)
         assert family.documentation
         for sample in family.samples:
-            assert set(sample.labels) <= {"topic", "partition", "error_type", "stage", "le", "kind"}
+            assert set(sample.labels) <= {"topic", "partition", "error_type", "stage", "le", "kind", "condition"}
         if family.type == "counter":
             assert family.name.endswith(COUNTER_UNITS), family.name
             assert {f"{family.name}_total"} >= {sample.name for sample in family.samples}

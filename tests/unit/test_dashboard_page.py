@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from streams.dashboard.notices import notices
 from streams.dashboard.page import ASSETS, PARTITIONS_SHOWN, asset, render_page
 from streams.errors import RecordRejectedError
 from streams.record import Record
+from streams.stats import KAFKA, Kind
 from tests.unit.status_of_nobody import StatusOfNobody, partition
 
 EVIL = "<script>alert('x')</script>\"' onload=x"
@@ -37,6 +39,7 @@ def test_text_from_elsewhere_is_never_markup() -> None:
     status.stats.held(record, RecordRejectedError(EVIL, EVIL))
     status.stats.dead_lettered(EVIL, EVIL, EVIL, 0, 1)
     status.stats.written(EVIL, 0.1, 1)
+    status.stats.conditions.begin(Kind.TOPIC_GONE, EVIL, EVIL, subject=EVIL)
     page = rendered(status)
     assert page.count("&lt;script&gt;") > 10
     assert ['<script src="/dashboard/dashboard.js" defer>'] == re.findall("<script[^>]*>", page)
@@ -77,6 +80,8 @@ def test_many_partitions_show_those_that_lag_most() -> None:
     assert f"orders/{PARTITIONS_SHOWN + 49}" in page
     assert "orders/0<" not in page
     assert f"The {PARTITIONS_SHOWN} of {PARTITIONS_SHOWN + 50} partitions that lag most" in page
+    status.shown[0].end_age_seconds = None
+    assert "orders/0<" in rendered(status), "nobody knows how much it lags"
 
 
 def test_all_is_well() -> None:
@@ -92,10 +97,69 @@ def test_all_is_well() -> None:
 def test_unknown_figures_are_called_unknown() -> None:
     """What nobody has measured is not shown as nothing."""
     status = StatusOfNobody()
-    status.shown = [partition(end=None, committed=None, time_to_loss_seconds=None)]
+    status.shown = [partition(committed=None, time_to_loss_seconds=None)]
+    assert "the retention is not known" in rendered(status)
+    status.shown = [partition(end=None), partition(1, end=12)]
     page = rendered(status)
-    assert "retention is not known" in page
     assert '<td class="n" data-label="Lag">unknown</td>' in page
+    assert "of 1 of 2 partitions; of the others 7 events" in page
+
+
+@pytest.mark.parametrize("kind", sorted(KAFKA))
+def test_page_is_never_calm_while_kafka_is_not_as_it_should_be(kind: Kind) -> None:
+    """The last lag that was known says nothing of what Kafka holds now."""
+    status = StatusOfNobody()
+    status.shown = [partition()]
+    assert "nothing is at risk" in rendered(status)
+    status.stats.conditions.begin(kind, "It is wrong.", "Act.", subject="orders")
+    page = rendered(status)
+    assert "nothing is at risk" not in page
+    assert "it is not known what Kafka has" in page
+
+
+@pytest.mark.parametrize("fields", [{"end": None}, {"end_age_seconds": 31.0}, {"watermark": None}])
+def test_page_is_never_calm_while_lag_is_unknown(fields: dict[str, Any]) -> None:
+    """Neither above nor in the row of the partition."""
+    status = StatusOfNobody()
+    status.shown = [partition(**fields)]
+    page = rendered(status)
+    assert "nothing is at risk" not in page
+    assert '<td class="n" data-label="Time to loss">unknown</td>' in page
+
+
+def test_conditions_stand_above_everything_else() -> None:
+    """With since when, what it means and what to do; the most serious first."""
+    status = StatusOfNobody()
+    status.shown = [partition()]
+    conditions = status.stats.conditions
+    conditions.begin(Kind.NO_LEADER, "No leader.", "Nothing: brokers choose one.", subject="orders/0")
+    down = conditions.begin(Kind.BROKERS_DOWN, "No broker answers.", "Look at the network.", blocks_readiness=True)
+    down.since -= 185
+    page = rendered(status)
+    places = [
+        page.index(words)
+        for words in (
+            "<strong>kafka unreachable</strong>",
+            "for 3 min 5 s, since",
+            "not ready meanwhile",
+            "No broker answers.",
+            "Look at the network.",
+            "<strong>partition without leader orders/0</strong>",
+            'id="now"',
+        )
+    ]
+    assert sorted(places) == places
+    assert ["notice bad", "notice warning"] == re.findall(r'<li class="([^"]+)"', page)
+    assert '<span class="state state-disconnected">disconnected</span>' in page
+
+
+@pytest.mark.parametrize("kind", [Kind.BROKERS_DOWN, Kind.NOT_JOINED])
+def test_worker_without_its_group_is_not_called_a_spare_one(kind: Kind) -> None:
+    """It takes nothing over."""
+    status = StatusOfNobody()
+    status.shown = []
+    status.stats.conditions.begin(kind, "Wrong.", "Act.")
+    assert [] == said(status)
 
 
 def test_notices_say_what_somebody_must_know_first() -> None:
@@ -106,12 +170,10 @@ def test_notices_say_what_somebody_must_know_first() -> None:
         partition(1, held={"offset": 1, "reason": "too_large", "detail": "x"}),
     ]
     status.stats.lost("orders", 7)
-    status.stats.ledger_write_errors = 3
-    status.stats.retrying(Record("orders", 0, 1, None, None, None, b""), "connection", "refused", 1)
     told = said(status)
-    assert ["bad", "bad", "bad", "bad", "warning"] == [level for level, _ in told]
+    assert ["bad", "bad", "bad"] == [level for level, _ in told]
     words = " ".join(text for _, text in told)
-    for part in ("7 events left", "orders/0 in 1 h 0 min", "only fails", "Held", "orders/1", "3 writes of the ledger"):
+    for part in ("7 events left", "orders/0 in 1 h 0 min", "Held", "orders/1"):
         assert part in words
 
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 from aiokafka.errors import KafkaConnectionError
-from faust.types import TP
 
 from streams import retention_watch
+from streams.record import TopicPartition
 from streams.retention import Retention, retention_of, time_to_loss
 from streams.retention_watch import RetentionWatch
 
 WEEK = 7 * 86_400.0
-HERE, THERE = TP("orders", 0), TP("orders", 1)
+HERE, THERE = TopicPartition("orders", 0), TopicPartition("orders", 1)
 
 
 @pytest.mark.parametrize(
