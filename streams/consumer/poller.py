@@ -269,36 +269,36 @@ class Poller:
             self._resume_now(self._reading.keys() - self._paused)
 
     def _hand_over(self, messages: Iterable[Any]) -> None:
+        """Give what was read to the event loop: whole, for whatever is in the handover may be taken at any moment."""
+        batch: list[Fetched] = []
         reading: _Reading | None = None
-        fetched: Fetched | None = None
         for message in messages:
             error = message.error()
             if error is not None:
-                self._note_error(message, error)
-                reading = fetched = None
+                self._note_error(message, error, batch)
+                reading = None
                 continue
             partition, topic = message.partition(), message.topic()
             if reading is None or reading.tp.partition != partition or reading.tp.topic != topic:
                 reading = self._reading.get(TopicPartition(topic, partition))
-                fetched = None if reading is None else Fetched(reading.tp, reading.start.token)
-                if fetched is not None:
-                    self.handover.append(fetched)
-            if reading is None or fetched is None:
-                continue  # it was given away, or stopped, while this was on its way
+                if reading is None:
+                    continue  # it was given away, or stopped, while this was on its way
+                batch.append(Fetched(reading.tp, reading.start.token))
             record = record_of(message, reading.tp.topic, reading.start.life)
             size_bytes = size_of(record)
-            fetched.records.append(record)
-            fetched.sizes_bytes.append(size_bytes)
+            batch[-1].records.append(record)
+            batch[-1].sizes_bytes.append(size_bytes)
             self._room.took(size_bytes)
+        self.handover.extend(batch)
         self._tell_arrived()
 
-    def _note_error(self, message: Any, error: KafkaError) -> None:
+    def _note_error(self, message: Any, error: KafkaError, batch: list[Fetched]) -> None:
         topic = message.topic()
         tp = None if topic is None else TopicPartition(topic, message.partition())
         reading = None if tp is None else self._reading.get(tp)
         if error.code() == KafkaError._PARTITION_EOF:
             if reading is not None:
-                self.handover.append(Fetched(reading.tp, reading.start.token, position=message.offset()))
+                batch.append(Fetched(reading.tp, reading.start.token, position=message.offset()))
         elif reading is not None:
             self._tell(self._listener.partition_failed, reading.tp, reading.start.token, error)
         else:
