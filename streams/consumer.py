@@ -44,7 +44,7 @@ from streams.errors import ConfigurationError
 from streams.header_names import accept_any_header_name
 from streams.ledger import OpenLedger
 from streams.ledger_writer import LedgerWriter
-from streams.record import Record
+from streams.record import Record, timestamp_or_none
 from streams.watermark import PartitionWatermark
 
 logger = logging.getLogger(__name__)
@@ -464,7 +464,7 @@ class WatermarkConsumer(AIOKafkaConsumer):
             fetched.topic,
             fetched.partition,
             fetched.offset,
-            timestamp if timestamp is not None and timestamp >= 0 else None,
+            timestamp_or_none(timestamp),
             fetched.timestamp_type,
             key,
             value,
