@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
 
 from streams.archive.events import archived_events, archived_partitions, in_order, read_event
+from streams.envelope import encode_envelope
 from streams.errors import DamagedObjectError
 from tests.unit.memory_reader import MemoryReader, event, settings
 
@@ -113,6 +115,44 @@ async def test_object_of_another_event_is_damage() -> None:
     (first, _) = [one async for one in archived_events(reader.archive, "orders", 0)]
     with pytest.raises(DamagedObjectError, match="orders/0/2"):
         await read_event(reader.archive, "orders", 0, first)
+
+
+ENVELOPE = encode_envelope(event(1))
+DAMAGE: list[tuple[bytes, dict[str, str]]] = [
+    (b"", {}),
+    (b"[1,2,3]", {}),
+    (ENVELOPE.replace(b'"headers":[]', b'"headers":[1,2,3]'), {}),
+    (ENVELOPE.replace(b'"headers":[]', b'"headers":[["a",1,"utf-8"]]'), {}),
+    (ENVELOPE.replace(b'"headers":[]', b'"headers":[["a","!","base64"]]'), {}),
+    (ENVELOPE.replace(b'"key":"k"', b'"key":7'), {}),
+    (b"v1", {"kafka-position": "orders/0"}),
+    (b"v1", {"kafka-position": "orders/0/1", "kafka-timestamp-ms": "soon"}),
+    (b"v1", {"kafka-position": "orders/0/1", "kafka-sidecar": "/../other"}),
+    (b"v1", {"kafka-position": "orders/0/1", "kafka-sidecar": ".kafka.json"}),
+]
+
+
+@pytest.mark.parametrize(("body", "metadata"), DAMAGE)
+async def test_damage_names_its_object(body: bytes, metadata: dict[str, str]) -> None:
+    """Whatever is wrong with it: one kind of error, which `restore --skip-damaged` passes over."""
+    reader = MemoryReader(settings())
+    key = reader.put(event(1))
+    reader.objects[key] = reader.objects[key]._replace(body=body, metadata=metadata)
+    if "kafka-sidecar" in metadata:
+        reader.objects[f"{key}.kafka.json"] = reader.objects[key]._replace(body=b'{"headers": [1,2,3]}')
+    (found,) = [one async for one in archived_events(reader.archive, "orders", 0)]
+    with pytest.raises(DamagedObjectError, match=re.escape(key)):
+        await read_event(reader.archive, "orders", 0, found)
+
+
+@pytest.mark.parametrize("body", [b"", b"7", b"[1,2,3]", ENVELOPE, b'{"dead_letter": 5}'])
+async def test_damage_names_its_dead_letter(body: bytes) -> None:
+    """The same for what stands in the place of a dead letter."""
+    reader = MemoryReader(settings())
+    key = reader.put_letter(event(1))
+    reader.objects[key] = reader.objects[key]._replace(body=body)
+    with pytest.raises(DamagedObjectError, match=re.escape(key)):
+        await reader.archive.read_dead_letter(key)
 
 
 async def test_redriven_meanwhile_is_still_found() -> None:
