@@ -298,7 +298,7 @@ def _add_tasks(app: StreamsApp) -> None:
         app.stats.rebalances += 1
         logger.info("assigned: %s", ", ".join(f"{tp.topic}/{tp.partition}" for tp in sorted(assigned)) or "nothing")
 
-    _every(app, TICK_SECONDS, lambda: _tick(status, app.history))
+    _every(app, TICK_SECONDS, lambda: _tick(status, app.history, app.ledger))
     _every(app, END_OFFSETS_INTERVAL_SECONDS, status.refresh_end_offsets)
     _every(app, END_OFFSETS_INTERVAL_SECONDS, status.refresh_retention)
     if settings.summary_interval_seconds:
@@ -315,10 +315,12 @@ def _every(app: StreamsApp, interval_seconds: float, work: Callable[[], Awaitabl
             await app.sleep(interval_seconds)
 
 
-async def _tick(status: Status, history: History) -> None:
+async def _tick(status: Status, history: History, ledger: LedgerWriter | None) -> None:
     now = monotonic()
     status.tick(now)
     history.tick(now)
+    if ledger is not None:
+        ledger.tick(now)
     if status.end_offsets_missing:
         await status.refresh_end_offsets()
 

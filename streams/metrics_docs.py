@@ -61,6 +61,7 @@ _UNITS: Final[Mapping[str, str]] = {
     "_requests": "requests",
     "_rebalances": "rebalances",
     "_segments": "objects",
+    "_holes": "ranges",
     "_tasks": "tasks",
     "_held": "0 or 1",
     "_failing": "0 or 1",

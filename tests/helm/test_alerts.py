@@ -30,6 +30,7 @@ PAGES = {
     "StreamsPartitionHeld": "partition-held",
     "StreamsLostToRetention": "lost-to-retention",
     "StreamsLedgerNotWritten": "ledger-not-written",
+    "StreamsLedgerHole": "ledger-hole",
     "StreamsAbsent": "absent",
 }
 
@@ -71,7 +72,7 @@ def run(program: str, *arguments: str) -> str:
 
 def test_prometheus_accepts_the_rules(promtool: str) -> None:
     """promtool has nothing to say, its lints among them."""
-    assert "10 rules found" in run(promtool, "check", "rules", "--lint=all", "--lint-fatal", str(ALERTS))
+    assert "11 rules found" in run(promtool, "check", "rules", "--lint=all", "--lint-fatal", str(ALERTS))
 
 
 def test_each_alert_fires_when_it_should_and_only_then(promtool: str) -> None:

@@ -84,9 +84,9 @@ def test_any_record_survives_with_its_nulls(
     records += [
         event("orders", 0, 9, headers=headers, timestamp_ms=0),
         event("orders", 0, 10, value=b"x" * 3_000_000),
-        event("orders", 0, 11, timestamp_ms=None),
-        event("orders", 0, 12, timestamp_ms=-2),
-        event("orders", 0, 13, timestamp_ms=-62_135_596_800_001),
+        event("orders", 0, 11, timestamp_ms=-2),
+        event("orders", 0, 12, timestamp_ms=-62_135_596_800_001),
+        event("orders", 0, 13, timestamp_ms=None),
     ]
     writer.write(records)
     run_command("restore", "orders", "--to-topic", target, "--execute", topics="orders", check=0)

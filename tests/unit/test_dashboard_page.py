@@ -106,12 +106,20 @@ def test_notices_say_what_somebody_must_know_first() -> None:
         partition(1, held={"offset": 1, "reason": "too_large", "detail": "x"}),
     ]
     status.stats.lost("orders", 7)
-    status.stats.ledger_write_errors = 3
+    status.stats.ledger_write_errors, status.stats.ledger_holes = 3, 2
     status.stats.retrying(Record("orders", 0, 1, None, None, None, b""), "connection", "refused", 1)
     told = said(status)
-    assert ["bad", "bad", "bad", "bad", "warning"] == [level for level, _ in told]
+    assert ["bad", "bad", "bad", "bad", "bad", "warning"] == [level for level, _ in told]
     words = " ".join(text for _, text in told)
-    for part in ("7 events left", "orders/0 in 1 h 0 min", "only fails", "Held", "orders/1", "3 writes of the ledger"):
+    for part in (
+        "7 events left",
+        "orders/0 in 1 h 0 min",
+        "only fails",
+        "Held",
+        "orders/1",
+        "3 writes of the ledger",
+        "2 ranges",
+    ):
         assert part in words
 
 
