@@ -305,7 +305,9 @@ async def test_event_past_the_queues_own_limit_keeps_its_place(
     }
 
 
-async def test_failed_entry_of_a_fifo_queue_is_not_passed(start_any_sink: StartAnySink, http_server: HttpServer) -> None:
+async def test_failed_entry_of_a_fifo_queue_is_not_passed(
+    start_any_sink: StartAnySink, http_server: HttpServer
+) -> None:
     """Whatever SQS does with each entry of a request: within a group messages are taken in the order of the offsets."""
     taken: list[int] = []
     failed: set[int] = set()
