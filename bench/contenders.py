@@ -47,6 +47,8 @@ def sqs_worker(kind: str = "", max_in_flight: int | None = None, command: str | 
     settings = {"STREAMS_SINK": "sqs", **_in_flight(max_in_flight)}
     if kind == "single":
         settings["STREAMS_SQS_BATCH_EVENTS"] = "1"
+    if kind == "fifo":
+        settings["STREAMS_SQS_GROUP_EVENTS"] = "10"
     name, title = {
         "": ("worker-sqs", "Streams (SQS)"),
         "fifo": ("worker-sqs-fifo", "Streams (SQS FIFO)"),

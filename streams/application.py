@@ -313,7 +313,7 @@ def _add_tasks(app: StreamsApp) -> None:
         app.stats.rebalances += 1
         logger.info("assigned: %s", ", ".join(f"{tp.topic}/{tp.partition}" for tp in sorted(assigned)) or "nothing")
 
-    _every(app, TICK_SECONDS, lambda: _tick(status, app.history))
+    _every(app, TICK_SECONDS, lambda: _tick(status, app.history, app.ledger))
     _every(app, RETENTION_SECONDS, status.refresh_retention)
     if settings.summary_interval_seconds:
         _every(app, settings.summary_interval_seconds, lambda: _log_summary(status))
@@ -329,10 +329,12 @@ def _every(app: StreamsApp, interval_seconds: float, work: Callable[[], Awaitabl
             await app.sleep(interval_seconds)
 
 
-async def _tick(status: Status, history: History) -> None:
+async def _tick(status: Status, history: History, ledger: LedgerWriter | None) -> None:
     now = monotonic()
     status.tick(now)
     history.tick(now)
+    if ledger is not None:
+        ledger.tick(now)
 
 
 async def _log_summary(status: Status) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import orjson
 
-from streams.record import CREATE_TIME, LOG_APPEND_TIME, Headers, Record
+from streams.record import CREATE_TIME, LOG_APPEND_TIME, Record
 
 ESCAPE: Final = "surrogateescape"
 """How a header name holds bytes that are not UTF-8 (PEP 383, see `streams.header_names`)."""
@@ -24,6 +24,12 @@ TIMESTAMP_TYPE_NAMES: Final[dict[int | None, str | None]] = {
     CREATE_TIME: "create",
     LOG_APPEND_TIME: "append",
 }
+MAX_PARTITION: Final = 2**31 - 1
+MAX_INT64: Final = 2**63 - 1
+
+_BEFORE_VALUE: Final = b'"value":'
+_CHARACTERS_SHOWN: Final = 60
+
 TIMESTAMP_TYPES: Final = {name: number for number, name in TIMESTAMP_TYPE_NAMES.items()}
 
 
@@ -68,8 +74,11 @@ def decode_dead_letter(document: bytes) -> DeadLetter:
     record, fields = _read(document)
     try:
         rejection = fields["dead_letter"]
-        return DeadLetter(record, rejection["reason"], rejection["detail"], rejection["original_object_key"])
-    except (KeyError, TypeError) as error:
+        reason, detail, object_key = (rejection[name] for name in ("reason", "detail", "original_object_key"))
+        if object_key is not None:
+            _checked_text(object_key)
+        return DeadLetter(record, _checked_text(reason), _checked_text(detail), object_key)
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"not a dead letter: {error!r}") from error
 
 
@@ -88,22 +97,29 @@ def event_document(record: Record) -> dict[str, Any]:
     }
 
 
-def read_event_document(fields: dict[str, Any], value: bytes | None) -> Record:
+def read_event_document(fields: Any, value: bytes | None) -> Record:
     """The inverse of `event_document`, with the value that belongs to it. Raises `ValueError` for other documents."""
     try:
-        headers: Headers = tuple(_read_header(*header) for header in fields["headers"])
+        timestamp_ms = fields["timestamp_ms"]
         return Record(
-            topic=fields["topic"],
-            partition=fields["partition"],
-            offset=fields["offset"],
-            timestamp_ms=fields["timestamp_ms"],
+            topic=_checked_text(fields["topic"]),
+            partition=checked_integer(fields["partition"], 0, MAX_PARTITION),
+            offset=checked_integer(fields["offset"], 0, MAX_INT64),
+            timestamp_ms=None if timestamp_ms is None else checked_integer(timestamp_ms, -MAX_INT64 - 1, MAX_INT64),
             timestamp_type=TIMESTAMP_TYPES[fields["timestamp_type"]],
             key=_bytes(fields["key"], fields["key_encoding"]),
             value=value,
-            headers=headers,
+            headers=tuple(_read_header(header) for header in _checked_list(fields["headers"])),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"not a document of an event: {error!r}") from error
+
+
+def checked_integer(found: object, lowest: int, highest: int) -> int:
+    """What a document says, where it is a number that Kafka could have given. Raises `ValueError`."""
+    if type(found) is not int or not lowest <= found <= highest:
+        raise ValueError(f"{_shown(found)} is no whole number from {lowest} to {highest}")
+    return found
 
 
 def _header(name: str, value: bytes | None) -> list[str | None]:
@@ -113,10 +129,13 @@ def _header(name: str, value: bytes | None) -> list[str | None]:
     return [name_text, text, encoding] if name_encoding == "utf-8" else [name_text, text, encoding, name_encoding]
 
 
-def _read_header(
-    name: str, text: str | None, encoding: str | None, name_encoding: str = "utf-8"
-) -> tuple[str, bytes | None]:
-    return (_bytes(name, name_encoding) or b"").decode("utf-8", ESCAPE), _bytes(text, encoding)
+def _read_header(header: object) -> tuple[str, bytes | None]:
+    name, text, encoding, *rest = _checked_list(header)
+    (name_encoding,) = rest or ("utf-8",)
+    raw_name = _bytes(name, name_encoding)
+    if raw_name is None:
+        raise ValueError("a header without a name")
+    return raw_name.decode("utf-8", ESCAPE), _bytes(text, encoding)
 
 
 def _value_document(value: bytes | None) -> dict[str, Any]:
@@ -139,7 +158,7 @@ def _read(document: bytes) -> tuple[Record, dict[str, Any]]:
     try:
         fields = orjson.loads(document)
         if fields["value_encoding"] == "json":
-            value: bytes | None = document[-1 - fields["value_length"] : -1]
+            value: bytes | None = _embedded_value(document, fields["value_length"])
         else:
             value = _bytes(fields["value"], fields["value_encoding"])
     except (KeyError, TypeError, ValueError) as error:
@@ -157,17 +176,42 @@ def _text(raw: bytes | None) -> tuple[str | None, str | None]:
         return base64.b64encode(raw).decode("ascii"), "base64"
 
 
-def _bytes(text: str | None, encoding: str | None) -> bytes | None:
-    if encoding is None:
+def _bytes(text: object, encoding: object) -> bytes | None:
+    if encoding is None and text is None:
         return None
-    if text is None or encoding not in ("utf-8", "base64"):
-        raise ValueError(f"unknown encoding {encoding!r}")
+    if encoding not in ("utf-8", "base64"):
+        raise ValueError(f"unknown encoding {_shown(encoding)}")
     if encoding == "utf-8":
-        return text.encode()
+        return _checked_text(text).encode()
     try:
-        return base64.b64decode(text, validate=True)
+        return base64.b64decode(_checked_text(text), validate=True)
     except binascii.Error as error:
         raise ValueError(f"broken base64: {error}") from error
+
+
+def _embedded_value(document: bytes, length: object) -> bytes:
+    """The JSON value at the end of the document, of the length that it names."""
+    start = len(document) - 1 - checked_integer(length, 1, len(document))
+    if document[max(0, start - len(_BEFORE_VALUE)) : start] != _BEFORE_VALUE or document[-1:] != b"}":
+        raise ValueError(f"the value is not the last {length} bytes of the document")
+    return document[start:-1]
+
+
+def _checked_text(found: object) -> str:
+    if not isinstance(found, str):
+        raise ValueError(f"{_shown(found)} is no text")
+    return found
+
+
+def _checked_list(found: object) -> list[Any]:
+    if not isinstance(found, list):
+        raise ValueError(f"{_shown(found)} is no list")
+    return found
+
+
+def _shown(found: object) -> str:
+    text = repr(found)
+    return text if len(text) <= _CHARACTERS_SHOWN else f"{text[:_CHARACTERS_SHOWN]}..."
 
 
 def _encodable(text: str) -> str:

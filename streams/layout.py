@@ -19,7 +19,11 @@ class Layout:
 
     def __init__(self, settings: Settings) -> None:
         self.template = ObjectKeyTemplate(
-            settings.object_key_template, settings.s3_prefix, settings.dead_letter_prefix, settings.ledger_prefix
+            settings.object_key_template,
+            settings.s3_prefix,
+            settings.dead_letter_prefix,
+            settings.ledger_prefix,
+            settings.topic_names or None,
         )
         self._dead_letters = settings.dead_letter_prefix
         self._ledgers = settings.ledger_prefix

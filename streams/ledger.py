@@ -149,7 +149,7 @@ class OpenLedger:
     gaps that take 3,000 characters. When a commit came, and how Kafka's answers were cut, makes no difference.
     """
 
-    __slots__ = ("_gaps", "_length", "_tokens", "given_up", "partition", "start", "topic")
+    __slots__ = ("_gaps", "_length", "_tokens", "given_up", "holds_back", "holes", "partition", "start", "topic")
 
     def __init__(self, topic: str, partition: int, start: int) -> None:
         self.topic = topic
@@ -157,6 +157,11 @@ class OpenLedger:
         self.start = start
         self.given_up: Range | None = None
         """Offsets of which no record is kept, since the last time that somebody has looked and set it back."""
+        self.holes: list[Range] = []
+        """The same, each by itself, for who counts them and takes them out."""
+        self.holds_back: int | None = None
+        """What could be committed but for segments that are not written yet; `None`: the last commit could go as far
+        as events are durable."""
         self._gaps: list[Gap] = []
         self._tokens: list[str] = []
         """The text of the first gaps: of those below the last commit point."""
@@ -191,13 +196,19 @@ class OpenLedger:
                 self._length -= len(self._tokens.pop())
         self._gaps.append(Gap(start, stop, lost))
         if len(self._gaps) > MAX_GAPS:
-            self.given_up = (self.start, stop)
-            self._begin(stop, [])
+            self.give_up(stop)
+
+    def give_up(self, stop: int) -> None:
+        """Keep no record of the offsets before `stop`, and begin anew there."""
+        self.given_up = (self.start if self.given_up is None else self.given_up[0], stop)
+        self.holes.append((self.start, stop))
+        self._begin(stop, [gap._replace(start=max(gap.start, stop)) for gap in self._gaps if gap.stop > stop])
 
     def commit_point(self, committable: int) -> tuple[int, str]:
         """The highest offset, up to `committable`, that can be committed together with all that must not be forgotten.
 
-        It is lower only while segments cannot be written. Offsets before the ledger's beginning need no metadata.
+        It is lower only while segments cannot be written, which `holds_back` then says. Offsets before the ledger's
+        beginning need no metadata.
         """
         gaps, tokens = self._gaps, self._tokens
         head = f"{_MAGIC} {_base36(self.start)}"
@@ -205,9 +216,11 @@ class OpenLedger:
             gap = gaps[len(tokens)]
             token = _token(gaps[len(tokens) - 1].stop if tokens else self.start, gap)
             if len(head) + self._length + len(token) > MAX_METADATA_CHARACTERS:
+                self.holds_back = committable
                 return gap.start, head + "".join(tokens)
             tokens.append(token)
             self._length += len(token)
+        self.holds_back = None
         return (committable, head + "".join(tokens)) if committable >= self.start else (committable, "")
 
     def closed(self, committed: int) -> Segment | None:
@@ -248,6 +261,7 @@ class OpenLedger:
         self._gaps = gaps
         self._tokens = []
         self._length = 0
+        self.holds_back = None
 
 
 def gaps_of(segment: Segment) -> list[Gap]:

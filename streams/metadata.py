@@ -7,6 +7,7 @@ so that an object that exists is complete.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,7 +16,16 @@ from urllib.parse import quote, quote_from_bytes, unquote, unquote_to_bytes
 
 import orjson
 
-from streams.envelope import ESCAPE, TIMESTAMP_TYPE_NAMES, TIMESTAMP_TYPES, event_document, read_event_document
+from streams.envelope import (
+    ESCAPE,
+    MAX_INT64,
+    MAX_PARTITION,
+    TIMESTAMP_TYPE_NAMES,
+    TIMESTAMP_TYPES,
+    checked_integer,
+    event_document,
+    read_event_document,
+)
 from streams.record import CREATE_TIME, Headers, Record
 
 SIDECAR_SUFFIX: Final = ".kafka.json"
@@ -24,6 +34,7 @@ SIDECAR_SUFFIX: Final = ".kafka.json"
 POSITION: Final = "kafka-position"
 """`topic/partition/offset`, which every object of ours carries: one name, for each is signed and sent."""
 UNKNOWN: Final = "none"
+_NUMBER: Final = re.compile(r"-?[0-9]{1,19}")
 
 METADATA_PREFIX: Final = "x-amz-meta-"
 MAX_METADATA_BYTES: Final = 2048
@@ -79,19 +90,19 @@ def object_metadata(record: Record) -> tuple[dict[str, str], bytes | None]:
 def record_fields_from_metadata(metadata: Mapping[str, str], sidecar: bytes | None = None) -> RecordFields:
     """What `object_metadata` was told, from what it returned; names in any case, without `x-amz-meta-`.
 
-    Raises `ValueError` when the metadata is not ours, or names a sidecar that was not given.
+    Raises `ValueError` when the metadata is not ours, names a sidecar that was not given, or one of another event.
     """
     found = {name.lower(): value for name, value in metadata.items()}
     try:
-        topic, partition, offset = found[POSITION].split("/")
-        key, headers = _key_and_headers(found, sidecar)
+        topic, partition, offset = _position(found[POSITION])
+        key, headers = _key_and_headers(found, sidecar, (topic, partition, offset))
         timestamp_ms = found.get("kafka-timestamp-ms")
         type_name = found.get("kafka-timestamp-type", TIMESTAMP_TYPE_NAMES[CREATE_TIME])
         return RecordFields(
-            topic=unquote(topic, errors="strict"),
-            partition=int(partition),
-            offset=int(offset),
-            timestamp_ms=None if timestamp_ms is None else int(timestamp_ms),
+            topic=topic,
+            partition=partition,
+            offset=offset,
+            timestamp_ms=None if timestamp_ms is None else _integer(timestamp_ms, -MAX_INT64 - 1, MAX_INT64),
             timestamp_type=None if type_name == UNKNOWN else TIMESTAMP_TYPES[type_name],
             key=key,
             headers=headers,
@@ -133,11 +144,33 @@ def _read_header(text: str) -> tuple[str, bytes | None]:
     return unquote(name, errors=ESCAPE), unquote_to_bytes(value) if equals else None
 
 
-def _key_and_headers(found: Mapping[str, str], sidecar: bytes | None) -> tuple[bytes | None, Headers]:
+def _position(text: str) -> tuple[str, int, int]:
+    fields = text.split("/")
+    if len(fields) != 3:
+        raise ValueError(f"not the metadata of an event: {POSITION} is {text!r}")
+    topic, partition, offset = fields
+    return (
+        unquote(topic, errors="strict"),
+        _integer(partition, 0, MAX_PARTITION),
+        _integer(offset, 0, MAX_INT64),
+    )
+
+
+def _integer(text: str, lowest: int, highest: int) -> int:
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(f"not the metadata of an event: {text!r} is no whole number")
+    return checked_integer(int(text), lowest, highest)
+
+
+def _key_and_headers(
+    found: Mapping[str, str], sidecar: bytes | None, position: tuple[str, int, int]
+) -> tuple[bytes | None, Headers]:
     if "kafka-sidecar" in found:
         if sidecar is None:
             raise ValueError(f"key and headers are in the object's sidecar (its key + {found['kafka-sidecar']!r})")
         record = read_event_document(orjson.loads(sidecar), None)
+        if (record.topic, record.partition, record.offset) != position:
+            raise ValueError(f"the sidecar is that of {record.position}")
         return record.key, record.headers
     text = found.get("kafka-key")
     key = unquote_to_bytes(text) if text is not None else b"" if found.get("kafka-empty") == "key" else None

@@ -63,7 +63,17 @@ class StatusCollector(Collector):
         segments.add_metric([], stats.ledger_segments)
         ledger_errors = CounterMetricFamily("streams_ledger_write_errors", "Failed writes of segments, each retried.")
         ledger_errors.add_metric([], stats.ledger_write_errors)
-        yield from (events, sent, dead, retries, lost, rebalances, segments, ledger_errors)
+        holes = CounterMetricFamily(
+            "streams_ledger_holes",
+            "Ranges of offsets of which the ledger keeps no record, for it could not be written for too long.",
+        )
+        holes.add_metric([], stats.ledger_holes)
+        held = GaugeMetricFamily(
+            "streams_ledger_commits_held_seconds",
+            "How long commits of a partition have waited for its ledger; 0 where none does.",
+            stats.ledger_held_seconds(monotonic()),
+        )
+        yield from (events, sent, dead, retries, lost, rebalances, segments, ledger_errors, holes, held)
 
     def _writes(self) -> Iterator[Metric]:
         status = self._status

@@ -63,6 +63,7 @@ _UNITS: Final[Mapping[str, str]] = {
     "_requests": "requests",
     "_rebalances": "rebalances",
     "_segments": "objects",
+    "_holes": "ranges",
     "_tasks": "tasks",
     "_partitions": "partitions",
     "_active": "conditions",

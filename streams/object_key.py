@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from streams.errors import ConfigurationError
 from streams.metadata import SIDECAR_SUFFIX
-from streams.object_key_fields import TEMPLATE_SETTING, Part, literal_part, parse_template, parse_value, rejected
-from streams.object_key_reading import KeyReading
+from streams.object_key_fields import TEMPLATE_SETTING, Part, merge_literals, parse_template, parse_value, rejected
+from streams.object_key_reading import KeyReading, tells_position, with_topic
 from streams.record import Record
 
 MAX_KEY_BYTES: Final = 1024
@@ -26,18 +26,27 @@ _ANY_TEXT: Final = "\0"
 class ObjectKeyTemplate:
     """A template that was checked and compiled; `render` is called once per event.
 
-    `dead_letter_prefix` and `ledger_prefix` (empty: none) are out of bounds for events: a key that would fall under one
-    is rejected, for it might overwrite what is kept there. Raises `ConfigurationError` for a template that cannot work.
+    `topics` is the fixed list of topics, `None` for a pattern: some keys of a single topic can only be read with its
+    name. `dead_letter_prefix` and `ledger_prefix` (empty: none) are out of bounds for events: a key that would fall
+    under one is rejected, for it might overwrite what is kept there. Raises `ConfigurationError` for a template that
+    cannot work.
     """
 
-    def __init__(self, template: str, prefix: str = "", dead_letter_prefix: str = "", ledger_prefix: str = "") -> None:
+    def __init__(
+        self,
+        template: str,
+        prefix: str = "",
+        dead_letter_prefix: str = "",
+        ledger_prefix: str = "",
+        topics: Sequence[str] | None = None,
+    ) -> None:
         self.template = template
         self.prefix = prefix
         self.reserved_prefixes = tuple(filter(None, (dead_letter_prefix, ledger_prefix)))
-        self._parts = _merge_literals(parse_template(template, prefix))
+        self._parts = merge_literals(parse_template(template, prefix))
         self._needs_value = any(part.field == "value" for part in self._parts)
         self._pattern, self._arguments = _percent_pattern(self._parts)
-        self._reading = KeyReading(self._parts)
+        self._reading = KeyReading(self._parts, _only(topics))
         _check_segments(self._example().replace(_ANY_TEXT, "x"))
 
     def render(self, record: Record) -> str:
@@ -67,7 +76,8 @@ class ObjectKeyTemplate:
     def parse(self, key: str) -> tuple[str | None, int, int] | None:
         """Topic, partition and offset of the event whose object this is, `None` for a key of something else.
 
-        Right wherever `is_unique`; the topic is `None` where the template leaves a single fixed one out.
+        Right wherever `is_unique` for the topics that this was made with; the topic is `None` where the template
+        leaves a single fixed one out.
         """
         return None if self.reserves(key) else self._reading.parse(key)
 
@@ -79,6 +89,11 @@ class ObjectKeyTemplate:
     def offset_ordered(self) -> bool:
         """Whether a partition's keys list in the order of the offsets, and depend on the event's position alone."""
         return self._arguments is not None and self._reading.offset_ordered
+
+    @property
+    def partitions_apart(self) -> bool:
+        """Whether a partition's keys, and no others, begin with its `listing_prefix`."""
+        return self._reading.partitions_apart
 
     def key_at(self, topic: str, partition: int, offset: int) -> str | None:
         """The key at a position, `None` where it also depends on what the event holds."""
@@ -93,10 +108,10 @@ class ObjectKeyTemplate:
         `topics` is the fixed list of topics, `None` for a pattern. A single fixed topic need not be in the key. The
         answer is careful: `False` also where uniqueness merely cannot be proved.
         """
-        only_topic = topics[0] if topics is not None and len(topics) == 1 else None
-        needed = {"partition", "offset"} if only_topic is not None else {"topic", "partition", "offset"}
-        parts = _merge_literals([_fix_topic(part, only_topic) for part in self._parts])
-        return needed <= _readable_fields(parts)
+        only_topic = _only(topics)
+        if only_topic is None:
+            return tells_position(self._parts)
+        return tells_position(with_topic(self._parts, only_topic), with_topic=False)
 
     def reserved_example(self, topics: Sequence[str] | None) -> str | None:
         """A key that would land on a dead letter or a sidecar whatever the events hold, `None` when there is none."""
@@ -132,6 +147,10 @@ def check_object_key(template: ObjectKeyTemplate, topics: Sequence[str] | None, 
         )
 
 
+def _only(topics: Sequence[str] | None) -> str | None:
+    return topics[0] if topics is not None and len(topics) == 1 else None
+
+
 def _percent_pattern(parts: Sequence[Part]) -> tuple[str, Callable[[Record], Any] | None]:
     """The fast path: one `%` format for templates of topic, partition and offset, which no event can fail."""
     fields = [part for part in parts if part.field]
@@ -142,49 +161,6 @@ def _percent_pattern(parts: Sequence[Part]) -> tuple[str, Callable[[Record], Any
         for part in parts
     )
     return pattern, attrgetter(*(part.field for part in fields))
-
-
-def _merge_literals(parts: Sequence[Part]) -> list[Part]:
-    merged: list[Part] = []
-    for part in parts:
-        if part.field:
-            merged.append(part)
-        elif merged and not merged[-1].field:
-            merged[-1] = literal_part(merged[-1].literal + part.literal)
-        elif part.literal:
-            merged.append(part)
-    return merged
-
-
-def _fix_topic(part: Part, topic: str | None) -> Part:
-    return literal_part(topic) if part.field == "topic" and topic is not None else part
-
-
-def _readable_fields(parts: Sequence[Part]) -> set[str]:
-    """The fields whose text can be cut out of any key again, reading from the left, from the right, or what is left.
-
-    A part can be cut out when its length never changes, or when the text beside it (a literal, or the key's end)
-    cannot be part of it.
-    """
-    left = 0
-    while left < len(parts) and _ends_visibly(parts, left, 1):
-        left += 1
-    right = len(parts) - 1
-    while right > left and _ends_visibly(parts, right, -1):
-        right -= 1
-    unreadable = range(left, right + 1) if right > left else range(0)
-    return {part.field for index, part in enumerate(parts) if index not in unreadable}
-
-
-def _ends_visibly(parts: Sequence[Part], index: int, step: int) -> bool:
-    part = parts[index]
-    if not part.field or part.fixed_width:
-        return True
-    beside = index + step
-    if not 0 <= beside < len(parts):
-        return True
-    neighbour = parts[beside].literal
-    return bool(neighbour) and neighbour[0 if step == 1 else -1] not in part.characters
 
 
 def _check_segments(key: str) -> None:

@@ -7,7 +7,7 @@ neither add a path segment nor leave one empty: both S3 clients then send the ke
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
@@ -43,6 +43,11 @@ _DEFAULT_TIME: Final = "%Y%m%dT%H%M%S.%fZ"
 # Left out: directives whose result depends on the locale's date order, on the platform or on the local time zone.
 _TIME_DIRECTIVES: Final = frozenset("YymdHMSfjUWuwVGaAbBIpFTzZ%")
 _TIME_CHARACTERS: Final = frozenset(ascii_letters + digits + "+-:%")
+_DIRECTIVE: Final = re.compile(r"%(.?)", re.DOTALL)
+# What the C library writes out itself, each as the directives that it stands for.
+_SHORT_FORMS: Final = {"F": "%Y-%m-%d", "T": "%H:%M:%S"}
+_DIGITS_OF: Final = {"Y": 4, "G": 4, "f": 6, "j": 3, "w": 1, "u": 1} | dict.fromkeys("ymdHMSIUWV", 2)
+_TEXTS_OF: Final = {"p": "(?:AM|PM)", "z": r"\+0000", "Z": "UTC", "%": "%"} | dict.fromkeys("aAbB", "[A-Za-z]+")
 _NAMES_OF_DAYS_AND_MONTHS: Final = frozenset("aAbB")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -54,12 +59,14 @@ class Part:
     """One piece of the template: a literal (`field` is empty) or a field.
 
     `characters` are those its text can hold and `fixed_width` says that its length never changes: what the proof of
-    uniqueness needs. `render` turns the record (and its parsed JSON value) into text.
+    uniqueness needs. `pattern` matches the texts that it can have and no longer or shorter ones, as a regular
+    expression. `render` turns the record (and its parsed JSON value) into text.
     """
 
     field: str
     literal: str
     render: Render
+    pattern: str
     spec: str = ""
     characters: frozenset[str] = frozenset()
     fixed_width: bool = False
@@ -91,18 +98,35 @@ def _field(template: str, name: str, spec: str, prefix: str) -> Part:
     if name == "prefix":
         return literal_part(prefix)
     if name == "topic":
-        return Part("topic", "", lambda record, _: record.topic, characters=_TOPIC_CHARACTERS)
+        return _text_field("topic", lambda record, _: record.topic, _TOPIC_CHARACTERS)
     if name == "key":
-        return Part("key", "", _key_text, characters=_TEXT_CHARACTERS)
+        return _text_field("key", _key_text, _TEXT_CHARACTERS)
     if header := _header_name(name):
-        return Part("header", "", _header_text(header), characters=_TEXT_CHARACTERS)
+        return _text_field("header", _header_text(header), _TEXT_CHARACTERS)
     if name.startswith("value.") and all(path := name.split(".")[1:]):
-        return Part("value", "", _value_text(path), characters=_TEXT_CHARACTERS)
+        return _text_field("value", _value_text(path), _TEXT_CHARACTERS)
     raise _mistake(template, f"{{{name}}} is not a field")
 
 
 def literal_part(text: str) -> Part:
-    return Part("", text, lambda _record, _document: text)
+    return Part("", text, lambda _record, _document: text, re.escape(text))
+
+
+def merge_literals(parts: Iterable[Part]) -> list[Part]:
+    """The parts with one literal in place of several that stand side by side, and none that is empty."""
+    merged: list[Part] = []
+    for part in parts:
+        if part.field:
+            merged.append(part)
+        elif merged and not merged[-1].field:
+            merged[-1] = literal_part(merged[-1].literal + part.literal)
+        elif part.literal:
+            merged.append(part)
+    return merged
+
+
+def _text_field(name: str, render: Render, characters: frozenset[str]) -> Part:
+    return Part(name, "", render, f"[{re.escape(''.join(sorted(characters)))}]+", characters=characters)
 
 
 def _integer_field(template: str, name: str, spec: str) -> Part:
@@ -111,37 +135,67 @@ def _integer_field(template: str, name: str, spec: str) -> Part:
     spec = spec or _DEFAULT_SPEC[name]
     width = int(spec.rstrip("d") or 0)
     value_of = attrgetter(name)
+    fixed_width = width >= _FIXED_WIDTH[name]
     return Part(
         name,
         "",
         lambda record, _: format(value_of(record), spec),
+        _integer_pattern(width, fixed_width),
         spec=f"0{width}d" if width else "d",
         characters=_DIGITS,
-        fixed_width=width >= _FIXED_WIDTH[name],
+        fixed_width=fixed_width,
     )
 
 
+def _integer_pattern(width: int, fixed_width: bool) -> str:
+    """The texts of a number padded to this width: one that outgrows it has no zero in front."""
+    if fixed_width:
+        return f"[0-9]{{{width}}}"
+    return f"(?:[0-9]{{{width}}}|[1-9][0-9]{{{width},}})" if width > 1 else "(?:0|[1-9][0-9]*)"
+
+
 def _timestamp_field(template: str, spec: str) -> Part:
-    directives = re.findall(r"%(.?)", spec, re.DOTALL)
+    directives = _DIRECTIVE.findall(spec)
     unknown = [f"%{letter}" for letter in directives if letter not in _TIME_DIRECTIVES or not letter]
     if unknown:
         allowed = " ".join(f"%{letter}" for letter in sorted(_TIME_DIRECTIVES))
         raise _mistake(template, f"{{timestamp:{spec}}}: {', '.join(unknown)} is not one of {allowed}")
 
+    long_form = _DIRECTIVE.sub(lambda found: _SHORT_FORMS.get(found[1], found[0]), spec)
+
     def render(record: Record, _document: object) -> str:
-        return _event_time(record).strftime(spec)
+        moment = _event_time(record)
+        return moment.strftime(long_form if moment.year > 999 else _with_padded_years(long_form, moment))
 
     fixed_width = not _NAMES_OF_DAYS_AND_MONTHS.intersection(directives)
-    return Part("timestamp", "", render, spec, _TIME_CHARACTERS | frozenset(spec), fixed_width)
+    characters = _TIME_CHARACTERS | frozenset(spec)
+    return Part("timestamp", "", render, _time_pattern(long_form), spec, characters, fixed_width)
+
+
+def _with_padded_years(spec: str, moment: datetime) -> str:
+    """The format with the year, which the C library pads with nothing, already in it, in four digits."""
+    years = {"Y": f"{moment.year:04d}", "G": f"{moment.isocalendar().year:04d}"}
+    return _DIRECTIVE.sub(lambda found: years.get(found[1], found[0]), spec)
+
+
+def _time_pattern(spec: str) -> str:
+    # Every other piece is the letter of a directive.
+    pieces = _DIRECTIVE.split(spec)
+    return "".join(_directive_pattern(piece) if index % 2 else re.escape(piece) for index, piece in enumerate(pieces))
+
+
+def _directive_pattern(letter: str) -> str:
+    return _TEXTS_OF[letter] if letter in _TEXTS_OF else f"[0-9]{{{_DIGITS_OF[letter]}}}"
 
 
 def _event_time(record: Record) -> datetime:
-    if record.timestamp_ms is None or record.timestamp_ms < 0:
+    if record.timestamp_ms is None:
         raise rejected(record, "the event has no timestamp")
     try:
         return _EPOCH + timedelta(milliseconds=record.timestamp_ms)
     except OverflowError as error:
-        raise rejected(record, f"the timestamp {record.timestamp_ms} ms is past the year 9999") from error
+        side = "past the year 9999" if record.timestamp_ms > 0 else "before the year 1"
+        raise rejected(record, f"the timestamp {record.timestamp_ms} ms is {side}") from error
 
 
 def _header_name(field: str) -> str:

@@ -6,8 +6,10 @@ Pure data, no I/O; the consumer makes one per event and nothing changes it after
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
+NO_TIMESTAMP: Final = -1
+"""Kafka's `RecordBatch.NO_TIMESTAMP`; every other number, below it too, is a time."""
 CREATE_TIME = 0
 LOG_APPEND_TIME = 1
 
@@ -49,8 +51,8 @@ def name_in_bucket(topic: str, life: Life) -> str:
 class Record:
     """One Kafka event, byte for byte; `None` is Kafka's null, `b""` is empty, and the two are never mixed up.
 
-    `timestamp_ms` is milliseconds since the epoch (UTC), `None` where the broker has none; `timestamp_type`
-    is `CREATE_TIME` or `LOG_APPEND_TIME` (KIP-32).
+    `timestamp_ms` is milliseconds since the epoch (UTC), negative before 1970, `None` where the broker has none;
+    `timestamp_type` is `CREATE_TIME` or `LOG_APPEND_TIME` (KIP-32).
     """
 
     topic: str
@@ -69,14 +71,18 @@ class Record:
         return f"{self.topic}/{self.partition}/{self.offset}"
 
 
+def timestamp_or_none(timestamp_ms: int | None) -> int | None:
+    """A timestamp as Kafka delivered it, `None` where it is Kafka's "none"."""
+    return None if timestamp_ms == NO_TIMESTAMP else timestamp_ms
+
+
 def record_from_kafka(fetched: Any) -> Record:
-    """The event that aiokafka delivered (its `ConsumerRecord`); a timestamp of -1 is Kafka's "none"."""
-    timestamp = fetched.timestamp
+    """The event that aiokafka delivered (its `ConsumerRecord`)."""
     return Record(
         fetched.topic,
         fetched.partition,
         fetched.offset,
-        timestamp if timestamp is not None and timestamp >= 0 else None,
+        timestamp_or_none(fetched.timestamp),
         fetched.timestamp_type,
         fetched.key,
         fetched.value,

@@ -211,9 +211,10 @@ def _object_keys(settings: Settings) -> Iterator[Mistake]:
     prefixes = (settings.s3_prefix, settings.dead_letter_prefix, settings.ledger_prefix)
     fields: tuple[str, ...] = ("object_key_template", "s3_prefix", "dead_letter_prefix", "ledger_prefix")
     try:
-        template = ObjectKeyTemplate(settings.object_key_template, *prefixes)
+        topics = settings.topic_names or None
+        template = ObjectKeyTemplate(settings.object_key_template, *prefixes, topics)
         fields += ("topics", "allow_overwrite")
-        check_object_key(template, settings.topic_names or None, settings.allow_overwrite)
+        check_object_key(template, topics, settings.allow_overwrite)
     except ConfigurationError as error:
         yield fields, str(error).removeprefix(f"{variable('object_key_template')}: ")
 

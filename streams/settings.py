@@ -285,6 +285,14 @@ class Settings(BaseSettings):
         "Queue for events that can never be written, where there is no STREAMS_S3_BUCKET.",
         "https://sqs.eu-central-1.amazonaws.com/111122223333/orders-rejected",
     )
+    sqs_group_events: int = _setting(
+        1,
+        "Most messages of one group in a request to a FIFO queue. Only 1 keeps the order whatever happens: of several, "
+        "SQS may refuse one and take the next. More is faster where few groups have many events.",
+        "10",
+        ge=1,
+        le=10,
+    )
     sqs_role_arn: Annotated[str, StringConstraints(pattern=r"^arn:[a-z-]+:iam::\d{12}:role/\S+$")] | None = _setting(
         None, "Role to assume for sending.", "arn:aws:iam::111122223333:role/streams-sender"
     )

@@ -78,7 +78,7 @@ async def archived_partitions(archive: Archive, topic: str) -> list[int]:
     examples = [template.listing_prefix(topic, 0), template.listing_prefix(topic, 1)]
     # Without the zeros of a padded number, which other partitions do not share.
     prefix = os.path.commonprefix(examples).rstrip("0")  # noqa: RUF071 - keys are text and no paths
-    behind = template.listing_prefix if template.offset_ordered else None
+    behind = template.listing_prefix if template.partitions_apart else None
     found = await _partitions(archive, topic, prefix, template.parse, behind)
     letters = await _partitions(
         archive, topic, layout.dead_letter_prefix(topic), layout.parse_dead_letter, layout.dead_letter_prefix
@@ -144,7 +144,9 @@ async def _partitions(
     parse: Callable[[str], tuple[str | None, int, int] | None],
     partition_prefix: Callable[[str, int], str] | None,
 ) -> set[int]:
-    """Partitions in the keys under `prefix`; with `partition_prefix` it jumps from the first key of one to the next."""
+    """Partitions in the keys under `prefix`; with `partition_prefix`, under which the keys of one partition and no
+    others are, it jumps from the first page of one to the next.
+    """
     partitions: set[int] = set()
     after = ""
     while True:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from streams.envelope import DeadLetter, decode_dead_letter, decode_envelope
 from streams.errors import DamagedObjectError
 from streams.layout import Layout
-from streams.metadata import POSITION, record_fields_from_metadata
+from streams.metadata import POSITION, SIDECAR_SUFFIX, record_fields_from_metadata
 from streams.record import Record
 from streams.settings import Settings
 from streams.sinks.s3_reader import FetchedObject, ListedObject, S3Reader
@@ -82,6 +82,8 @@ class Archive:
         suffix = found.metadata.get("kafka-sidecar")
         if suffix is None:
             return None
+        if suffix != SIDECAR_SUFFIX:
+            raise DamagedObjectError(f"{found.object_key} names {suffix!r} as its sidecar, not {SIDECAR_SUFFIX!r}")
         sidecar = await self.reader.get(found.object_key + suffix)
         if sidecar is None:
             raise DamagedObjectError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from streams.errors import StreamsError
@@ -53,11 +53,12 @@ def parse_time(text: str, now: datetime) -> int:
     Raises `UsageError`.
     """
     ago = _DURATION.fullmatch(text)
-    if ago is not None:
-        return round((now.timestamp() - float(ago["count"]) * _UNIT_SECONDS[ago["unit"]]) * 1000)
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
+        if ago is not None:
+            moment = now - timedelta(seconds=float(ago["count"]) * _UNIT_SECONDS[ago["unit"]])
+        else:
+            moment = datetime.fromisoformat(text)
+    except (ValueError, OverflowError):
         raise UsageError(
             f"{text!r} is no time. Write 2026-11-23, 2026-11-23T08:00:00 (UTC unless it ends in an offset such as "
             "+01:00), or how long ago it was: 90s, 30m, 24h, 7d, 2w."
@@ -75,4 +76,4 @@ def show_time(timestamp_ms: int | None) -> str:
         moment = datetime.fromtimestamp(timestamp_ms / 1000, UTC)
     except (ValueError, OverflowError, OSError):  # Kafka takes any 64-bit number
         return str(timestamp_ms)
-    return moment.strftime("%Y-%m-%d %H:%M:%S.") + f"{timestamp_ms % 1000:03d}"
+    return f"{moment.replace(tzinfo=None).isoformat(' ', 'seconds')}.{timestamp_ms % 1000:03d}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -15,11 +15,13 @@ from typing import Final
 from streams.archive.events import ArchivedEvent, archived_events, archived_partitions, read_event
 from streams.archive.objects import Archive
 from streams.archive.restore_target import TargetTopic
+from streams.errors import DamagedObjectError
 from streams.offset_set import Range
 from streams.record import Record
 
 PARTITIONS_AT_ONCE: Final = 8
 GAPS_SHOWN: Final = 5
+FIRST_EVENTS_TRIED: Final = 10
 CLOCK_MARGIN: Final = timedelta(days=1)
 """An object that is older than a time by more than this is not read for it: its event would be from the future."""
 
@@ -138,17 +140,24 @@ async def plan_partition(
 ) -> PartitionPlan:
     """The same for one partition."""
     plan = PartitionPlan(partition, selection.start, selection.start)
-    first: ArchivedEvent | None = None
+    first: list[ArchivedEvent] = []
     async for event in selected_events(archive, selection, partition):
         wanted = selection.may_hold(event)
         plan.add(event, wanted)
-        if wanted and first is None:
-            first = event
+        if wanted and len(first) < FIRST_EVENTS_TRIED:
+            first.append(event)
         advance(1)
     plan.close(selection.stop)
-    if first is not None:
-        plan.first_time_ms = (await read_event(archive, selection.topic, partition, first)).timestamp_ms
+    plan.first_time_ms = await _first_time_ms(archive, selection.topic, partition, first)
     return plan
+
+
+async def _first_time_ms(archive: Archive, topic: str, partition: int, events: Sequence[ArchivedEvent]) -> int | None:
+    """The time of the first of these that can be read back; whether damage stops the restore is decided later."""
+    for event in events:
+        with suppress(DamagedObjectError):
+            return (await read_event(archive, topic, partition, event)).timestamp_ms
+    return None
 
 
 def target_problems(

@@ -92,7 +92,12 @@ class PartitionWatermark:
             self.ledger.gap(self.position, offset, lost)
 
     def note_timestamp(self, offset: int, timestamp_ms: int) -> None:
-        """Remember when an event was made (ms since the epoch); one in a few events is enough."""
+        """Remember when an event was made (ms since the epoch); one in a few events is enough.
+
+        Not a time before 1970: Kafka's retention goes by the age of the file where there is no other (`LogSegment`).
+        """
+        if timestamp_ms < 0:
+            return
         timestamps = self._timestamps
         timestamps.append((offset, timestamp_ms))
         if len(timestamps) > MAX_TIMESTAMPS:  # one event does not get durable while others do: older ones stand in

@@ -54,6 +54,13 @@ def _troubles(document: Mapping[str, Any]) -> Iterator[Notice]:
             f"Held because of an event that can never be written as configured: {', '.join(held)}. Mend the cause and "
             "restart the worker.",
         )
+    holes = document["ledger"]["holes"]
+    if holes:
+        yield Notice(
+            "bad",
+            f"The ledger has no record of {count(holes)} ranges of offsets, for it could not be written for too long. "
+            "Events are not affected. Run `faust -A streams verify --report` while Kafka still has them.",
+        )
 
 
 def _states(document: Mapping[str, Any]) -> Iterator[Notice]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from streams.record import UNKNOWN_LIFE, Life, Record
+from streams.record import UNKNOWN_LIFE, Life, Record, timestamp_or_none
 
 RECORD_OVERHEAD_BYTES: Final = 1_000
 """What an event costs in memory besides its key, value and headers (measured: Record, Run's share, table entry)."""
@@ -18,7 +18,7 @@ def record_of(message: Any, topic: str, life: Life = UNKNOWN_LIFE) -> Record:
         topic,
         message.partition(),
         message.offset(),
-        timestamp if timestamp_type else None,
+        timestamp_or_none(timestamp) if timestamp_type else None,
         timestamp_type - 1 if timestamp_type else None,
         message.key(),
         message.value(),

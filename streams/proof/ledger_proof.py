@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 from aiokafka import TopicPartition
 
+from streams.errors import DamagedObjectError
 from streams.layout import Layout
 from streams.ledger import Segment, decode_segment, gaps_of
 from streams.offset_set import OffsetSet
 from streams.parallel import run_in_parallel
-from streams.sinks.s3_reader import S3Reader
+from streams.sinks.s3_reader import MAX_SEGMENT_OBJECT_BYTES, S3Reader
 
 
 class ListedSegment(NamedTuple):
@@ -102,12 +103,15 @@ class LedgerReader:
         return proof
 
     async def _read(self, tp: TopicPartition, listed: ListedSegment, proof: LedgerProof) -> None:
-        found = await self._reader.get(listed.object_key)
         try:
+            found = await self._reader.get(listed.object_key, MAX_SEGMENT_OBJECT_BYTES)
             segment = decode_segment(b"" if found is None else found.body)
             place = (segment.topic, segment.partition, segment.start, segment.stop)
             if place != (tp.topic, tp.partition, listed.start, listed.stop):
                 raise ValueError("a ledger segment of another place than its key says")
+        except DamagedObjectError as error:
+            proof.unreadable.append(str(error))
+            return
         except ValueError as error:
             proof.unreadable.append(f"{listed.object_key}: {error}")
             return

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import obstore
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
-from streams.errors import SinkRefusedError, SinkUnavailableError, StreamsError
+from streams.errors import DamagedObjectError, SinkRefusedError, SinkUnavailableError, StreamsError
 from streams.settings import Settings
 from streams.sinks.s3_errors import PERMISSION_REMEDY
 from streams.sinks.s3_obstore import ObstoreClient
@@ -23,6 +23,11 @@ from streams.sinks.s3_obstore import ObstoreClient
 PAGE_OBJECTS: Final = 1000
 """S3 API reference, ListObjectsV2: at most 1,000 keys an answer."""
 DEFAULT_PATIENCE_SECONDS: Final = 60.0
+MAX_EVENT_OBJECT_BYTES: Final = 1536 * 1024**2
+"""No event gives a larger object: Kafka's clients send at most 1,000,000,000 bytes (`message.max.bytes` of librdkafka),
+and an envelope holds any bytes in base64, four for three."""
+MAX_SEGMENT_OBJECT_BYTES: Final = 1024**2
+"""A ledger segment has at most a thousand gaps (`streams.ledger`), some 50 bytes each."""
 _LONGEST_PAUSE_SECONDS: Final = 5.0
 # What obstore says of a key that is not a path to it; such an object is not one of ours.
 _STRANGE_KEY: Final = "empty path segment"
@@ -109,11 +114,20 @@ class S3Reader:
             if len(page) < PAGE_OBJECTS or (last > prefix and not last.startswith(prefix)):
                 return
 
-    async def get(self, object_key: str) -> FetchedObject | None:
-        """The object, `None` where there is none."""
+    async def get(self, object_key: str, max_bytes: int = MAX_EVENT_OBJECT_BYTES) -> FetchedObject | None:
+        """The object, `None` where there is none.
+
+        Raises `DamagedObjectError` for one of more than `max_bytes`, of which nothing is read.
+        """
 
         async def fetch() -> FetchedObject | None:
             answer = await obstore.get_async(await self._client.store(), object_key)
+            size_bytes = answer.meta["size"]
+            if size_bytes > max_bytes:
+                raise DamagedObjectError(
+                    f"{object_key} has {size_bytes:,} bytes, and nothing that is written there has more than "
+                    f"{max_bytes:,}: it is none of ours and was not read"
+                )
             body = bytes(await answer.bytes_async())
             metadata = {name.lower(): str(value) for name, value in answer.attributes.items()}
             return FetchedObject(object_key, body, metadata, answer.meta["last_modified"])

@@ -14,7 +14,7 @@ from streams.layout import Layout
 from streams.record import Record
 from streams.settings import Settings
 from streams.sinks.s3 import S3Client, S3Sink, make_client
-from streams.sinks.sqs_batches import Batches
+from streams.sinks.sqs_batches import Batches, ComesBack
 from streams.sinks.sqs_client import SqsClient
 from streams.sinks.sqs_message import Message, MessageRules
 from streams.stats import Stats
@@ -36,8 +36,8 @@ class SqsSink:
             raise ValueError("no queue is configured")
         self._rules = message_rules(settings, settings.sqs_queue_url)
         self._max_message_bytes = settings.sqs_max_message_bytes
-        self._queue = _Queue(settings, settings.sqs_queue_url, settings.sqs_max_message_bytes)
         self._overflow = _Overflow(settings, self._rules) if settings.s3_bucket else None
+        self._queue = _Queue(settings, settings.sqs_queue_url, settings.sqs_max_message_bytes, self._goes_another_way)
         self._dead_letters: _Queue | None = None
         if self._overflow is None and settings.sqs_dead_letter_queue_url is not None:
             self._dead_letters = _Queue(settings, settings.sqs_dead_letter_queue_url, SERVICE_LIMIT_BYTES)
@@ -66,7 +66,7 @@ class SqsSink:
                     await self._queue.send(message)
                     return message.size_bytes
                 except RecordRejectedError as rejection:  # the queue's own limit may be lower than ours
-                    if rejection.reason != "too_large" or self._overflow is None:
+                    if not self._goes_another_way(rejection):
                         raise
             return await self._write_past_limit(record, message)
         except RecordRejectedError as rejection:
@@ -92,20 +92,26 @@ class SqsSink:
             return Usage(sqs_requests=requests)
         return Usage(self._overflow.puts, self._overflow.objects, self._overflow.object_bytes, requests)
 
+    def _goes_another_way(self, rejection: RecordRejectedError) -> bool:
+        """Whether an event that the queue rejects becomes an object with a message that points to it."""
+        return rejection.reason == "too_large" and self._overflow is not None
+
     async def _write_past_limit(self, record: Record, message: Message) -> int:
         """The event as an object, and then a message that points to it: a pointer never points to nothing."""
         if self._overflow is None:
             raise _too_large(message, f"{self._max_message_bytes} (STREAMS_SQS_MAX_MESSAGE_BYTES)")
-        self._queue.expect(message)
-        pointer, object_bytes = await self._overflow.write(record)
-        await self._queue.send(pointer)
+        with self._queue.expecting(message):
+            pointer, object_bytes = await self._overflow.write(record)
+            await self._queue.send(pointer)
         return pointer.size_bytes + object_bytes
 
 
 class _Queue:
     """One queue: its requests in the making, and the client that sends them."""
 
-    def __init__(self, settings: Settings, url: str, max_bytes: int) -> None:
+    def __init__(
+        self, settings: Settings, url: str, max_bytes: int, comes_back: ComesBack = lambda rejection: False
+    ) -> None:
         self.url = url
         self._client = SqsClient(settings, url)
         self._batches = Batches(
@@ -114,9 +120,11 @@ class _Queue:
             max_bytes=max_bytes,
             linger_seconds=settings.sqs_batch_linger_ms / 1000,
             return_seconds=settings.retry_max_seconds,
+            group_events=settings.sqs_group_events,
+            comes_back=comes_back,
         )
         self.send = self._batches.send
-        self.expect = self._batches.expect
+        self.expecting = self._batches.expecting
 
     @property
     def billed_requests(self) -> int:

@@ -160,11 +160,20 @@ def read_message(body: str, attributes: Mapping[str, str], payload: bytes | None
 
 
 def payload_location(body: str, attributes: Mapping[str, str]) -> tuple[str, str] | None:
-    """Bucket and key of the object that a message points to; `None` for a message that is complete."""
+    """Bucket and key of the object that a message points to; `None` for a message that is complete.
+
+    Raises `ValueError` for a pointer that is none.
+    """
     if SIZE_ATTRIBUTE not in attributes:
         return None
-    pointer = orjson.loads(body)[1]
-    return pointer["s3BucketName"], pointer["s3Key"]
+    try:
+        pointer = orjson.loads(body)[1]
+        bucket, object_key = pointer["s3BucketName"], pointer["s3Key"]
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ValueError(f"not a pointer to an object: {error!r}") from error
+    if not isinstance(bucket, str) or not isinstance(object_key, str):
+        raise ValueError("not a pointer to an object: bucket or key is no text")
+    return bucket, object_key
 
 
 def _read_content(content: bytes, kind: str, attributes: Mapping[str, str]) -> Record:

@@ -14,7 +14,7 @@ from time import monotonic, time
 from streams.errors import RecordRejectedError
 from streams.record import Record
 from streams.stats.conditions import Conditions
-from streams.stats.recent_errors import DEAD_LETTER, HELD, LOST, REFUSED, RETRIED, RecentErrors
+from streams.stats.recent_errors import DEAD_LETTER, HELD, LEDGER_HOLE, LOST, REFUSED, RETRIED, RecentErrors
 
 LATENCY_BOUNDS_SECONDS: tuple[float, ...] = tuple(
     round(base * 10**exponent, 6) for exponent in range(-3, 2) for base in (1, 1.25, 1.6, 2, 2.5, 3.2, 4, 5, 6.3, 8)
@@ -134,8 +134,10 @@ class Stats:
     """Failed writes of segments; each is followed by another."""
     ledger_failing: dict[tuple[str, int], LedgerFailure] = field(default_factory=dict)
     """By topic and partition, the segment that cannot be written at the moment."""
+    ledger_holes: int = 0
+    """How often the ledger of a partition was given up for some offsets, so that commits could go on."""
     ledger_held_since: float | None = None
-    """Monotonic time since when commits wait for the ledger, or go without it; `None`: they do not."""
+    """Monotonic time since when commits of a partition wait for its ledger; `None`: none does."""
     errors: RecentErrors = field(default_factory=RecentErrors)
     conditions: Conditions = field(default_factory=Conditions)
     """What is not as it should be right now."""
@@ -160,6 +162,18 @@ class Stats:
         """Count events that left Kafka's retention before they were written (called from the consumer's thread)."""
         self.lost_to_retention[topic] += count
         self.errors.note(LOST, "retention", "Kafka dropped events before they were written.", topic=topic, count=count)
+
+    def ledger_hole(self, topic: str, partition: int, start: int, stop: int) -> None:
+        """Count offsets [start, stop) of which the ledger keeps no record."""
+        self.ledger_holes += 1
+        self.errors.note(
+            LEDGER_HOLE,
+            "ledger",
+            f"The ledger could not be written for too long and holds nothing of the offsets {start} to {stop - 1}.",
+            topic=topic,
+            partition=partition,
+            offset=start,
+        )
 
     def retrying(self, record: Record, reason: str, detail: str, attempts: int, remedy: str | None = None) -> None:
         """Note a failed attempt; the event shows up as waiting until it is durable.
@@ -222,6 +236,14 @@ class Stats:
                 "bytes_per_second": round((sent - old_sent) / seconds, 1),
             }
         return found
+
+    def stands_still(self, now: float, seconds: float) -> bool:
+        """Whether events wait to be written again and none has become durable for so long."""
+        return bool(self.waiting) and (self.last_durable is None or now - self.last_durable >= seconds)
+
+    def ledger_held_seconds(self, now: float) -> float:
+        """How long commits have waited for the ledger; 0 where none does."""
+        return 0.0 if self.ledger_held_since is None else max(0.0, now - self.ledger_held_since)
 
     @property
     def sink_failing(self) -> bool:

@@ -17,6 +17,7 @@ REFUSED: Final = "refused"
 DEAD_LETTER: Final = "dead letter"
 HELD: Final = "held"
 LOST: Final = "lost to retention"
+LEDGER_HOLE: Final = "ledger hole"
 
 _REMEDIES: Final = {
     "throttled": "Nothing: it is retried, and the limit of writes in flight adapts. If it lasts, spread the keys over "
@@ -38,6 +39,10 @@ _REMEDIES: Final = {
 }
 _HELD_REMEDY: Final = "Mend the cause (or set STREAMS_ON_REJECT=dead-letter) and restart the worker."
 _LOST_REMEDY: Final = "Raise the topic's retention.ms or retention.bytes, and let the worker keep up."
+_LEDGER_REMEDY: Final = (
+    "Run `faust -A streams verify --report` while Kafka still has these events, and allow s3:PutObject under "
+    "STREAMS_LEDGER_PREFIX. The events themselves are not affected."
+)
 _UNKNOWN_REMEDY: Final = "The message says what is wrong; docs/operations.md says what to look at."
 
 
@@ -46,7 +51,7 @@ class RecentError:
     """One kind of trouble: how often, and where it was seen last."""
 
     kind: str
-    """`retried`, `refused`, `dead letter`, `held` or `lost to retention`."""
+    """`retried`, `refused`, `dead letter`, `held`, `lost to retention` or `ledger hole`."""
     reason: str
     topic: str
     partition: int | None
@@ -127,6 +132,8 @@ class RecentErrors:
 def _remedy(kind: str, reason: str) -> str:
     if kind == HELD:
         return _HELD_REMEDY
+    if kind == LEDGER_HOLE:
+        return _LEDGER_REMEDY
     return _LOST_REMEDY if kind == LOST else _REMEDIES.get(reason, _UNKNOWN_REMEDY)
 
 

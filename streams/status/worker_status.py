@@ -159,7 +159,12 @@ class Status:
             "totals": self._totals(),
             "topics": self._topics(),
             "cost": self.costs.document(now),
-            "ledger": {"segments_written": stats.ledger_segments, "write_errors": stats.ledger_write_errors},
+            "ledger": {
+                "segments_written": stats.ledger_segments,
+                "write_errors": stats.ledger_write_errors,
+                "holes": stats.ledger_holes,
+                "commits_held_seconds": round(stats.ledger_held_seconds(now), 1),
+            },
             "last_durable_seconds_ago": _since(stats.last_durable, now),
             "last_commit_seconds_ago": _since(self.consumer.last_committed if self.consumer else None, now),
             "last_rebalance_seconds_ago": _since(self.last_rebalance, now),

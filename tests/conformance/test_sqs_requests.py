@@ -289,6 +289,47 @@ async def test_large_event_keeps_its_place_in_its_group(
     assert list(range(20)) == [message.position[2] for message in found]
 
 
+async def test_event_past_the_queues_own_limit_keeps_its_place(
+    start_any_sink: StartAnySink, sqs_server: SqsServer, s3_server: S3Server, bucket: str
+) -> None:
+    """The queue itself refuses it, whose limit is the lower one; what follows waits until its object is there."""
+    settings = with_bucket(sqs_server, s3_server, bucket)
+    sink = await start_any_sink(**settings)
+    large = {0, 3, 11, 12}
+    records = [event(offset, b"x" * 400_000 if offset in large else b"small") for offset in range(20)]
+    await asyncio.gather(*(sink.write(record) for record in records))
+    found = sqs_server.receive_all(settings["sqs_queue_url"])
+    assert list(range(20)) == [message.position[2] for message in found]
+    assert large == {
+        message.position[2] for message in found if payload_location(message.body, message.attributes) is not None
+    }
+
+
+async def test_failed_entry_of_a_fifo_queue_is_not_passed(
+    start_any_sink: StartAnySink, http_server: HttpServer
+) -> None:
+    """Whatever SQS does with each entry of a request: within a group messages are taken in the order of the offsets."""
+    taken: list[int] = []
+    failed: set[int] = set()
+
+    def fault(entry: dict[str, Any]) -> dict[str, Any] | None:
+        offset = offset_of(entry)
+        if offset % 3 == 0 and offset not in failed:
+            failed.add(offset)
+            return {"Code": "InternalError", "Message": "try again", "SenderFault": False}
+        taken.append(offset)
+        return None
+
+    http_server.answer = taking(fault)
+    url = f"{http_server.url}/000000000000/orders.fifo"
+    sink = await start_any_sink(**queue(http_server.url, sqs_queue_url=url))
+    keys = [b"a", b"b"]
+    acknowledged = await deliver(sink, [event(offset, key=keys[offset % 2]) for offset in range(30)])
+    assert sorted(acknowledged) == list(range(30))
+    for group in range(2):
+        assert list(range(group, 30, 2)) == [offset for offset in taken if offset % 2 == group]
+
+
 async def test_large_event_without_a_bucket_is_rejected(start_any_sink: StartAnySink, http_server: HttpServer) -> None:
     """The message names the limit and the setting that would take such events."""
     sink = await start_any_sink(**queue(http_server.url, sqs_max_message_bytes=4096, s3_bucket=""))

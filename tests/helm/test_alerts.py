@@ -37,6 +37,7 @@ PAGES = {
     "StreamsGroupNotJoined": "group-not-joined",
     "StreamsTopicGone": "topic-gone",
     "StreamsTopicRecreated": "topic-recreated",
+    "StreamsLedgerHole": "ledger-hole",
     "StreamsAbsent": "absent",
 }
 
@@ -78,7 +79,7 @@ def run(program: str, *arguments: str) -> str:
 
 def test_prometheus_accepts_the_rules(promtool: str) -> None:
     """promtool has nothing to say, its lints among them."""
-    assert "17 rules found" in run(promtool, "check", "rules", "--lint=all", "--lint-fatal", str(ALERTS))
+    assert "18 rules found" in run(promtool, "check", "rules", "--lint=all", "--lint-fatal", str(ALERTS))
 
 
 def test_each_alert_fires_when_it_should_and_only_then(promtool: str) -> None:

@@ -99,7 +99,7 @@ def _read_partition(bootstrap_servers: str, topic: str, partition: int) -> list[
             if message.error():
                 return found
             _, timestamp_ms = message.timestamp()
-            time_or_none = timestamp_ms if timestamp_ms >= 0 else None
+            time_or_none = None if timestamp_ms == -1 else timestamp_ms
             headers: Any = message.headers() or ()
             found.append((message.key(), message.value(), time_or_none, tuple(headers)))
     finally:

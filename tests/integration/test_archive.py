@@ -159,6 +159,18 @@ async def test_delete_and_exists(settings_for: MakeSettings, s3_server: S3Server
         assert None is await reader.get("x")
 
 
+async def test_size_is_looked_at_before_the_body(settings_for: MakeSettings, s3_server: S3Server, bucket: str) -> None:
+    """An object that nothing of ours can be is named, and not read into memory."""
+    s3_server.client.put_object(Bucket=bucket, Key="large", Body=b"x" * 1001)
+    async with S3Reader(settings_for()) as reader:
+        with pytest.raises(DamagedObjectError, match=r"large has 1,001 bytes.*1,000"):
+            await reader.get("large", 1000)
+        assert 1 == reader.requests["GET"]
+        found = await reader.get("large", 1001)
+        assert found is not None
+        assert 1001 == len(found.body)
+
+
 async def test_trouble_is_waited_out_and_refusals_are_not(
     settings_for: MakeSettings, s3_proxy: S3FaultProxy, s3_server: S3Server, bucket: str
 ) -> None:

@@ -313,7 +313,15 @@ def test_timestamps_are_kept_and_make_keys(
 ) -> None:
     """The producer's time and the broker's, to the millisecond, as metadata and as `{timestamp:%Y/%m/%d/%H}` in UTC."""
     created, appended = make_topic(), make_topic(config={"message.timestamp.type": "LogAppendTime"})
-    moments_ms = [1, 951_782_399_999, 951_782_400_000, 1_709_251_199_999, int(time.time() * 1000)]
+    moments_ms = [
+        -30_641_760_000_000,
+        -2,
+        1,
+        951_782_399_999,
+        951_782_400_000,
+        1_709_251_199_999,
+        int(time.time() * 1000),
+    ]
     producer = Producer({"bootstrap.servers": broker.bootstrap_servers, "log_level": 0})
     for topic in (created, appended):
         for moment_ms in moments_ms:
@@ -331,7 +339,8 @@ def test_timestamps_are_kept_and_make_keys(
     assert_committed({(topic, 0): len(moments_ms) for topic in (created, appended)})
     kinds = {1: "create", 2: "append"}  # librdkafka's TIMESTAMP_CREATE_TIME and TIMESTAMP_LOG_APPEND_TIME
     for (topic, offset), (kind, timestamp_ms) in expected.items():
-        hour = datetime.fromtimestamp(timestamp_ms / 1000, UTC).strftime("%Y/%m/%d/%H")
+        moment = datetime.fromtimestamp(timestamp_ms / 1000, UTC)
+        hour = f"{moment.year:04d}/{moment:%m/%d/%H}"
         metadata = archive.read(f"{hour}/{topic}/0/{offset:020d}.json").metadata
         assert (str(timestamp_ms), kinds[kind]) == (
             metadata["kafka-timestamp-ms"],

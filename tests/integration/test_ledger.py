@@ -18,7 +18,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from streams.ledger import Segment, decode_commit_metadata, decode_segment, gaps_of
 from tests.conftest import MakeTopic, Produce
-from tests.integration.conftest import StartWorker
+from tests.integration.conftest import RunCommand, StartWorker
 from tests.services.archive import Archive
 from tests.services.kafka import KafkaBroker
 from tests.services.producer import EventProducer, Expected, TransactionalProducer
@@ -28,6 +28,7 @@ from tests.services.s3_proxy import S3FaultProxy
 from tests.services.waiting import wait_until
 
 SMALL = "tests.integration.apps.small_segments"
+IMPATIENT = "tests.integration.apps.impatient_ledger"
 EVENTS = {"STREAMS_S3_PREFIX": "events/"}
 EVENT, ABSENT, LOST = "event", "absent", "lost"
 
@@ -291,10 +292,54 @@ def test_failing_ledger_delays_no_event_and_loses_no_proof(
     assert 60 < committed < end
     assert 100 < len(metadata) <= 120
     assert dict(list(all_of(expected, end).items())[:committed]) == ledger.told(topic)
+    wait_until(lambda: worker.stats()["ledger"]["commits_held_seconds"] > 0, 20, worker.log_tail)
     assert "the ledger of" in worker.log()
     s3_proxy.rule = None
     ledger.wait_committed(topic, end)
     assert all_of(expected, end) == ledger.told(topic)
+
+
+@pytest.mark.fault
+def test_commits_go_on_without_a_ledger_that_cannot_be_written(
+    make_topic: MakeTopic,
+    broker: KafkaBroker,
+    start_worker: StartWorker,
+    run_command: RunCommand,
+    ledger: Ledger,
+    s3_proxy: S3FaultProxy,
+    events: Archive,
+) -> None:
+    """After a minute (2 s here) the hole is named, counted and shown, everything is committed, and `verify` says that
+    the ledger knows nothing of it. What comes behind is recorded as soon as the ledger can be written."""
+    topic, expected = make_topic(), Expected()
+    s3_proxy.rule = matching("^ledger/", ACCESS_DENIED)
+    settings = {**EVENTS, "STREAMS_S3_ENDPOINT_URL": s3_proxy.endpoint_url, "STREAMS_RETRY_MAX_SECONDS": "0.5"}
+    with TransactionalProducer(broker.bootstrap_servers) as producer:
+        for number in range(150):
+            expected |= producer.commit(topic, [b"%d" % number], partition=0)
+        end = end_offset(broker, topic)
+        worker = start_worker(topic, settings, app=IMPATIENT)
+        ledger.wait_committed(topic, end)
+        wait_until(lambda: worker.stats()["ledger"]["holes"] >= 1, 20, worker.log_tail)
+        assert f"{topic}/0: the ledger could not be written for too long, so it holds nothing of the offsets 0 to" in (
+            worker.log()
+        )
+        assert "ledger hole" in [error["kind"] for error in worker.stats()["errors"]]
+        assert "streams_ledger_holes_total" in worker.get("/metrics")[1]
+        hole = set(range(end)) - ledger.told(topic).keys()
+        assert 0 in hole
+        s3_proxy.rule = None
+        for number in range(60):
+            expected |= producer.commit(topic, [b"%d" % number], partition=0)
+    end = end_offset(broker, topic)
+    ledger.wait_committed(topic, end)
+    told = ledger.told(topic)
+    assert {offset: kind for offset, kind in all_of(expected, end).items() if offset not in hole} == told
+    events.assert_complete(expected)
+    delete_before(broker, topic, end)
+    (part,) = run_command("verify", "--json", topics=topic, settings=EVENTS, check=2).json()["partitions"]
+    without_object = [offset for offset in hole if all_of(expected, end)[offset] == ABSENT]
+    assert len(without_object) == part["unverifiable"]["count"] > 0
 
 
 def test_retention_that_overtook_a_stopped_worker(

@@ -26,7 +26,17 @@ from tests.services.waiting import wait_until
 from tests.services.worker import WorkerProcess
 
 PAGES = ["/", "/dashboard/history", "/dashboard/dashboard.js", "/stats", "/metrics", "/health/live", "/health/ready"]
-COUNTER_UNITS = ("_events", "_bytes", "_letters", "_errors", "_rebalances", "_segments", "_requests", "_begun")
+COUNTER_UNITS = (
+    "_events",
+    "_bytes",
+    "_letters",
+    "_errors",
+    "_rebalances",
+    "_segments",
+    "_holes",
+    "_requests",
+    "_begun",
+)
 GAUGE_UNITS = (
     "_offset",
     "_events",

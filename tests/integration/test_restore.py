@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streams.archive.restore_target import RestoreTarget
+from streams.envelope import encode_envelope
 from streams.kafka_reader import KafkaReader
 from tests.conftest import MakeTopic
 from tests.integration.archiving import (
@@ -75,7 +76,7 @@ def test_partitions_come_back_as_they_were(
 def test_any_record_survives_with_its_nulls(
     make_topic: MakeTopic, writer: ArchiveWriter, run_command: RunCommand, published: ReadTopic
 ) -> None:
-    """Null and empty key and value in all pairs, header lists with duplicates and nulls, big values, time 0."""
+    """Null and empty key and value in all pairs, header lists with duplicates and nulls, big values, times up to 0."""
     target = make_topic(1, FOREVER | {"max.message.bytes": "4000000"})
     pairs = [(key, value) for key in (None, b"", b"\xff\x00") for value in (None, b"", b"\x00\xfe")]
     headers: Headers = (("a", None), ("a", b""), ("", b"\xff"), ("a", b"x"), ("\u00fc", b"y" * 3000))
@@ -83,7 +84,9 @@ def test_any_record_survives_with_its_nulls(
     records += [
         event("orders", 0, 9, headers=headers, timestamp_ms=0),
         event("orders", 0, 10, value=b"x" * 3_000_000),
-        event("orders", 0, 11, timestamp_ms=None),
+        event("orders", 0, 11, timestamp_ms=-2),
+        event("orders", 0, 12, timestamp_ms=-62_135_596_800_001),
+        event("orders", 0, 13, timestamp_ms=None),
     ]
     writer.write(records)
     run_command("restore", "orders", "--to-topic", target, "--execute", topics="orders", check=0)
@@ -342,6 +345,53 @@ def test_gaps_dead_letters_and_damage_are_said(
     skipped = run_command(*command, "--skip-damaged", topics="orders", settings=TENANT_TEMPLATE, check=1)
     assert "1 events could not be read back" in skipped.stderr
     assert [[content(one) for one in records[:-1]]] == published(target, 1)
+
+
+def test_crafted_objects_are_skipped(
+    make_topic: MakeTopic,
+    writer: ArchiveWriter,
+    run_command: RunCommand,
+    published: ReadTopic,
+    s3_server: S3Server,
+    bucket: str,
+) -> None:
+    """Whatever somebody has written in the place of an event, the first one's too: it is named and passed over."""
+    target = make_topic(1, FOREVER)
+    records = [event("orders", 0, at) for at in range(6)]
+    writer.write(records)
+    envelope = encode_envelope(records[0])
+    crafted: list[tuple[bytes, dict[str, str]]] = [
+        (envelope.replace(b'"headers":[]', b'"headers":[["a",1,"utf-8"]]'), {}),
+        (b"v", {"kafka-position": "orders/0/1", "kafka-timestamp-ms": "9" * 30}),
+        (b"v", {"kafka-position": "orders/0/2", "kafka-sidecar": "//"}),
+    ]
+    for offset, (body, metadata) in enumerate(crafted):
+        key = f"orders/0/{offset:020d}.json"
+        s3_server.client.put_object(Bucket=bucket, Key=key, Body=body, Metadata=metadata)
+    command = ("restore", "orders", "--to-topic", target, "--execute", "--skip-damaged")
+    skipped = run_command(*command, topics="orders", check=1)
+    assert "3 events could not be read back" in skipped.stderr
+    assert "Traceback" not in skipped.stderr
+    assert [[content(one) for one in records[3:]]] == published(target, 1)
+
+
+@pytest.mark.parametrize("template", ["{offset}/{topic}/{partition}", "{offset}{partition}/{topic}"])
+def test_offset_before_partition_is_restored_whole(
+    make_topic: MakeTopic, writer: ArchiveWriter, run_command: RunCommand, published: ReadTopic, template: str
+) -> None:
+    """Keys of several partitions lie side by side: every partition is found, by restore and by the search for a key."""
+    target = make_topic(12, FOREVER)
+    configured = {"STREAMS_OBJECT_KEY_TEMPLATE": template}
+    records = [event("orders", partition, at, key=b"k") for partition in range(12) for at in range(3)]
+    writer.write(records, configured)
+    restored = run_command(
+        "restore", "orders", "--to-topic", target, "--execute", topics="orders", settings=configured, check=0
+    )
+    assert "Traceback" not in restored.stderr
+    expected = [[content(one) for one in records if one.partition == partition] for partition in range(12)]
+    assert expected == published(target, 12)
+    found = run_command("get", "orders", "--key", "k", "--json", topics="orders", settings=configured, check=0)
+    assert len(records) == len(found.stdout.splitlines())
 
 
 def test_json_is_all_that_machines_read(make_topic: MakeTopic, writer: ArchiveWriter, run_command: RunCommand) -> None:

@@ -63,9 +63,7 @@ class _Node(KafkaBroker):
             "offsets.topic.replication.factor": "3",
             "transaction.state.log.replication.factor": "3",
             "transaction.state.log.min.isr": "2",
-            **(
-                {"create.topic.policy.class.name": "ThreeReplicas", "min.insync.replicas": "2"} if self.secure else {}
-            ),
+            **({"create.topic.policy.class.name": "ThreeReplicas", "min.insync.replicas": "2"} if self.secure else {}),
             # So that a broker that dies is missed in seconds.
             "controller.quorum.election.timeout.ms": "500",
             "controller.quorum.fetch.timeout.ms": "1500",

@@ -11,7 +11,7 @@ from streams.envelope import encode_dead_letter
 from streams.metadata import object_metadata
 from streams.record import CREATE_TIME, Record
 from streams.settings import Settings
-from streams.sinks.s3_reader import FetchedObject, ListedObject, S3Reader
+from streams.sinks.s3_reader import MAX_EVENT_OBJECT_BYTES, FetchedObject, ListedObject, S3Reader
 
 WRITTEN_AT = datetime(2026, 11, 20, tzinfo=UTC)
 PAGE_OBJECTS = 3
@@ -48,7 +48,7 @@ class MemoryReader:
             page = [(key, self.objects[key]) for key in keys[first : first + PAGE_OBJECTS]]
             yield [ListedObject(key, len(one.body), one.modified_at) for key, one in page]
 
-    async def get(self, object_key: str) -> FetchedObject | None:
+    async def get(self, object_key: str, max_bytes: int = MAX_EVENT_OBJECT_BYTES) -> FetchedObject | None:
         return self.objects.get(object_key)
 
     async def exists(self, object_key: str) -> bool:

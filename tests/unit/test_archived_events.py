@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
 from streams.archive.events import archived_events, archived_partitions, in_order, read_event
+from streams.envelope import encode_envelope
 from streams.errors import DamagedObjectError
 from tests.unit.memory_reader import MemoryReader, event, settings
 
@@ -40,7 +43,22 @@ async def test_dead_letters_can_be_left_out() -> None:
     assert [1] == [one.offset async for one in found]
 
 
-@pytest.mark.parametrize("template", ["{prefix}{topic}/{partition}/{offset}", PADDED, BY_TIME])
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{prefix}{topic}/{partition}/{offset}",
+        PADDED,
+        BY_TIME,
+        # Keys of several partitions lie side by side: nothing may be jumped over.
+        "{prefix}{offset}/{topic}/{partition}",
+        "{offset}{partition}",
+        "{topic}/{offset}/{partition}",
+        "{partition}/{offset}/{topic}",
+        "{topic}/{partition}{offset}",
+        "{topic}{partition}/{offset}",
+        "{topic}/{partition}/{key}/{offset}",
+    ],
+)
 async def test_partitions_are_found_in_the_bucket_alone(template: str) -> None:
     """Numbers of one, two and three digits, and partitions that have dead letters only."""
     reader = MemoryReader(settings(object_key_template=template))
@@ -49,7 +67,34 @@ async def test_partitions_are_found_in_the_bucket_alone(template: str) -> None:
             reader.put(event(offset, partition))
     reader.put_letter(event(0, 5))
     assert [0, 1, 5, 10, 100] == await archived_partitions(reader.archive, "orders")
-    assert [] == await archived_partitions(reader.archive, "order")
+    if "{topic}" in template:
+        assert [] == await archived_partitions(reader.archive, "order")
+
+
+@pytest.mark.parametrize(
+    "template", ["{offset}/{topic}/{partition}", "{offset}{partition}", "{topic}/{offset}-{partition}"]
+)
+async def test_offset_before_partition_is_read_in_order(template: str) -> None:
+    """Each partition by itself, whole, from any offset on, though the keys of others lie between its own."""
+    reader = MemoryReader(settings(object_key_template=template))
+    for offset in range(9):
+        for partition in (0, 1, 10):
+            reader.put(event(offset, partition))
+    for partition in await archived_partitions(reader.archive, "orders"):
+        found = [one async for one in archived_events(reader.archive, "orders", partition, 2, 8)]
+        assert list(range(2, 8)) == [one.offset for one in found]
+        records = [await read_event(reader.archive, "orders", partition, one) for one in found]
+        assert [event(offset, partition) for offset in range(2, 8)] == records
+
+
+async def test_topics_share_a_partition_s_beginning() -> None:
+    """A page of another topic's events is no reason to pass over the partition."""
+    reader = MemoryReader(settings(topics="orders,aaa", object_key_template="{partition}/{offset}/{topic}"))
+    for partition in range(3):
+        for offset in range(10):
+            reader.put(replace(event(offset, partition), topic="aaa"))
+        reader.put(event(20, partition))
+    assert [0, 1, 2] == await archived_partitions(reader.archive, "orders")
 
 
 async def test_partitions_cost_one_page_each() -> None:
@@ -70,6 +115,44 @@ async def test_object_of_another_event_is_damage() -> None:
     (first, _) = [one async for one in archived_events(reader.archive, "orders", 0)]
     with pytest.raises(DamagedObjectError, match="orders/0/2"):
         await read_event(reader.archive, "orders", 0, first)
+
+
+ENVELOPE = encode_envelope(event(1))
+DAMAGE: list[tuple[bytes, dict[str, str]]] = [
+    (b"", {}),
+    (b"[1,2,3]", {}),
+    (ENVELOPE.replace(b'"headers":[]', b'"headers":[1,2,3]'), {}),
+    (ENVELOPE.replace(b'"headers":[]', b'"headers":[["a",1,"utf-8"]]'), {}),
+    (ENVELOPE.replace(b'"headers":[]', b'"headers":[["a","!","base64"]]'), {}),
+    (ENVELOPE.replace(b'"key":"k"', b'"key":7'), {}),
+    (b"v1", {"kafka-position": "orders/0"}),
+    (b"v1", {"kafka-position": "orders/0/1", "kafka-timestamp-ms": "soon"}),
+    (b"v1", {"kafka-position": "orders/0/1", "kafka-sidecar": "/../other"}),
+    (b"v1", {"kafka-position": "orders/0/1", "kafka-sidecar": ".kafka.json"}),
+]
+
+
+@pytest.mark.parametrize(("body", "metadata"), DAMAGE)
+async def test_damage_names_its_object(body: bytes, metadata: dict[str, str]) -> None:
+    """Whatever is wrong with it: one kind of error, which `restore --skip-damaged` passes over."""
+    reader = MemoryReader(settings())
+    key = reader.put(event(1))
+    reader.objects[key] = reader.objects[key]._replace(body=body, metadata=metadata)
+    if "kafka-sidecar" in metadata:
+        reader.objects[f"{key}.kafka.json"] = reader.objects[key]._replace(body=b'{"headers": [1,2,3]}')
+    (found,) = [one async for one in archived_events(reader.archive, "orders", 0)]
+    with pytest.raises(DamagedObjectError, match=re.escape(key)):
+        await read_event(reader.archive, "orders", 0, found)
+
+
+@pytest.mark.parametrize("body", [b"", b"7", b"[1,2,3]", ENVELOPE, b'{"dead_letter": 5}'])
+async def test_damage_names_its_dead_letter(body: bytes) -> None:
+    """The same for what stands in the place of a dead letter."""
+    reader = MemoryReader(settings())
+    key = reader.put_letter(event(1))
+    reader.objects[key] = reader.objects[key]._replace(body=body)
+    with pytest.raises(DamagedObjectError, match=re.escape(key)):
+        await reader.archive.read_dead_letter(key)
 
 
 async def test_redriven_meanwhile_is_still_found() -> None:

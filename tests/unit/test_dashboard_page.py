@@ -170,10 +170,11 @@ def test_notices_say_what_somebody_must_know_first() -> None:
         partition(1, held={"offset": 1, "reason": "too_large", "detail": "x"}),
     ]
     status.stats.lost("orders", 7)
+    status.stats.ledger_holes = 2
     told = said(status)
-    assert ["bad", "bad", "bad"] == [level for level, _ in told]
+    assert ["bad", "bad", "bad", "bad"] == [level for level, _ in told]
     words = " ".join(text for _, text in told)
-    for part in ("7 events left", "orders/0 in 1 h 0 min", "Held", "orders/1"):
+    for part in ("7 events left", "orders/0 in 1 h 0 min", "Held", "orders/1", "2 ranges"):
         assert part in words
 
 

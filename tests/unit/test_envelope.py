@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streams.envelope import decode_dead_letter, decode_envelope, encode_dead_letter, encode_envelope
@@ -22,7 +22,7 @@ RECORDS = st.builds(
     topic=st.from_regex(r"[a-zA-Z0-9._-]{1,30}", fullmatch=True),
     partition=st.integers(0, 2**31 - 1),
     offset=st.integers(0, 2**63 - 1),
-    timestamp_ms=st.none() | st.integers(-1, 2**62),
+    timestamp_ms=st.none() | st.integers(-(2**63), 2**63 - 1),
     timestamp_type=st.sampled_from([None, 0, 1]),
     key=BYTES,
     value=BYTES | JSON_VALUES.map(orjson.dumps),
@@ -148,6 +148,77 @@ def test_other_documents_are_refused(document: bytes) -> None:
     """What is not an envelope gives one kind of error."""
     with pytest.raises(ValueError, match="not a"):
         decode_envelope(document)
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=300)
+@given(data=st.data(), record=RECORDS, other=ANY_JSON)
+def test_damaged_document_is_read_or_refused(data: st.DataObject, record: Record, other: object) -> None:
+    """Whatever stands in one of its fields: an event of the right types, or the one kind of error."""
+    fields = orjson.loads(encode_dead_letter(record, "reason", "detail"))
+    fields[data.draw(st.sampled_from(sorted(fields)))] = other
+    try:
+        letter = decode_dead_letter(orjson.dumps(fields))
+    except ValueError:
+        return
+    assert letter == decode_dead_letter(
+        encode_dead_letter(letter.record, letter.reason, letter.detail, letter.original_object_key)
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"headers": [1, 2, 3]},
+        {"headers": {"a": "1"}},
+        {"headers": ["abc"]},
+        {"headers": [["a", "1"]]},
+        {"headers": [["a", "1", "utf-8", "utf-8", "x"]]},
+        {"headers": [["a", 1, "utf-8"]]},
+        {"headers": [[1, "1", "utf-8"]]},
+        {"headers": [["a", "!", "base64"]]},
+        {"headers": [["!", "1", "utf-8", "base64"]]},
+        {"headers": [[None, "1", "utf-8", None]]},
+        {"headers": [["a", "1", []]]},
+        {"key": 5},
+        {"key": ["k"]},
+        {"key": "k", "key_encoding": None},
+        {"topic": 5},
+        {"partition": "3"},
+        {"partition": -1},
+        {"offset": 1.5},
+        {"offset": True},
+        {"offset": 2**63},
+        {"timestamp_ms": "now"},
+        {"timestamp_ms": 2**63},
+        {"timestamp_type": []},
+        {"value_length": -3},
+        {"value_length": 1},
+        {"value_length": 10**6},
+        {"value_length": "2"},
+    ],
+    ids=str,
+)
+def test_field_of_the_wrong_type_is_refused(change: dict[str, object]) -> None:
+    """No such event is taken for one and handed on."""
+    document = orjson.dumps({**orjson.loads(encode_envelope(event(b'{"a":1}'))), **change})
+    with pytest.raises(ValueError, match="not a"):
+        decode_envelope(document)
+
+
+@pytest.mark.parametrize("change", [{"reason": 1}, {"detail": None}, {"original_object_key": 7}], ids=str)
+def test_dead_letter_of_the_wrong_types_is_refused(change: dict[str, object]) -> None:
+    """Its words are shown to people and compared with options."""
+    fields = orjson.loads(encode_dead_letter(event(b"x"), "reason", "detail", "key"))
+    fields["dead_letter"] |= change
+    with pytest.raises(ValueError, match="not a dead letter"):
+        decode_dead_letter(orjson.dumps(fields))
 
 
 def test_envelope_is_no_dead_letter() -> None:

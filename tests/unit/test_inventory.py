@@ -39,7 +39,7 @@ class Bucket:
             await asyncio.sleep(0)
             yield [ListedObject(key, 1, MOMENT) for key in keys[first : first + self.page]]
 
-    async def get(self, key: str) -> FetchedObject | None:
+    async def get(self, key: str, max_bytes: int = 0) -> FetchedObject | None:
         """As `S3Reader.get`."""
         self.requests["GET"] += 1
         return FetchedObject(key, self.bodies[key], {}, MOMENT) if key in self.bodies else None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streams.errors import ConfigurationError, RecordRejectedError
 from streams.layout import Layout
 from streams.object_key import ObjectKeyTemplate
 from streams.record import Record
@@ -79,6 +82,145 @@ def test_keys_that_depend_on_the_event_are_not_made_up() -> None:
 def test_other_objects_are_nobodys_event(key: str) -> None:
     """Sidecars, dead letters and strangers."""
     assert None is ObjectKeyTemplate(UNIQUE[0], "events/", "dead-letter/").parse(key)
+
+
+@pytest.mark.parametrize(
+    ("template", "topics", "record"),
+    [
+        ("{offset}{partition}/{topic}", None, Record("orders", 5, 12, 0, 0, b"k", None)),
+        ("{offset:019d}{partition}", ["orders"], Record("orders", 5, 12, 0, 0, b"k", None)),
+        ("{timestamp:%Y-%m-%d}-{topic}/{partition}/{offset}", None, Record("my-topic", 5, 12, 0, 0, b"k", None)),
+        ("{timestamp:%F}{topic}/{partition}/{offset}", None, Record("-1-my", 5, 12, 0, 0, b"k", None)),
+        ("{topic}{partition}/{offset}", ["orders1"], Record("orders1", 5, 12, 0, 0, b"k", None)),
+        ("{topic}{partition}/{topic}/{partition}/{offset}", None, Record("a1", 5, 12, 0, 0, b"k", None)),
+        ("{topic}/{partition:03d}/{offset:d}", None, Record("a", 1234, 12, 0, 0, b"k", None)),
+    ],
+)
+def test_a_key_is_never_read_as_another_event_s(template: str, topics: Sequence[str] | None, record: Record) -> None:
+    """Fixed widths, names that look like what stands beside them, fields that stand there twice."""
+    compiled = ObjectKeyTemplate(template, topics=topics)
+    assert compiled.is_unique(topics)
+    found = compiled.parse(compiled.render(record))
+    assert found is not None
+    assert (None if found[0] is None else record.topic, record.partition, record.offset) == found
+
+
+TIMES = ["%Y", "%F", "%H%M", "%d.%b", "%A", "%y-%j", "%f", "%p%I", "%u%w", "%V%G", "%T", "%z", "%Z", "1-", "a%%"]
+PIECES = st.sampled_from(
+    [
+        *("{topic}", "{partition}", "{offset}") * 3,
+        *("{key}", "{header.h}", "{value.id}", "{prefix}", "{timestamp}"),
+        *("/", "-", ".", "_", "0", "1", "a", "topic", "%"),
+    ]
+) | st.one_of(
+    st.integers(0, 21).map(lambda width: f"{{partition:{f'0{width}d' if width else 'd'}}}"),
+    st.integers(0, 21).map(lambda width: f"{{offset:{f'0{width}d' if width else 'd'}}}"),
+    st.lists(st.sampled_from(TIMES), min_size=1, max_size=3).map(lambda times: f"{{timestamp:{''.join(times)}}}"),
+)
+# Most of these are accepted: each field with something behind it that may end it, or with a width that need not.
+BLOCKS = st.tuples(
+    st.sampled_from(["{topic}/", "{topic}"]),
+    st.sampled_from(["{partition}/", "{partition:05d}/", "{partition:03d}-", "{partition:010d}", "{partition:02d}"]),
+    st.sampled_from(["{offset}", "{offset:d}/", "{offset:019d}", "{offset:04d}.", "{offset:d}"]),
+    st.sampled_from(
+        ["", "", "{timestamp}", "{timestamp:%Y-%m-%d}-", "{timestamp:%F}", "{timestamp:%b}/", "{key}/", "1"]
+    ),
+    st.sampled_from(["", "", "", "{offset:d}/", "{partition:05d}/", "{topic}/", "-", "0"]),
+).flatmap(st.permutations)
+TEMPLATES = st.one_of(
+    st.lists(PIECES, min_size=2, max_size=10),
+    BLOCKS,
+    BLOCKS.map(lambda blocks: [*blocks, "x"]),
+    BLOCKS.map(lambda blocks: ["{prefix}", *blocks, ".json"]),
+).map("".join)
+TOPICS = st.one_of(
+    topics,
+    st.sampled_from(["1", "01", "a1", "a-1", "2023-11-14", "0" * 20, "1970", "topic", "topic-topic", "12.Nov", "UTC"]),
+)
+NUMBERS = st.sampled_from([0, 1, 9, 10, 99, 100, 101, 99_999, 100_000])
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    template=TEMPLATES,
+    only=st.booleans(),
+    topic=TOPICS,
+    partition=NUMBERS | st.integers(0, 99_999),
+    offset=NUMBERS | offsets,
+    timestamp_ms=st.integers(-62_135_596_800_000, 253_402_300_799_999),
+    text=st.binary(min_size=1, max_size=12),
+)
+def test_every_accepted_template_is_read_back(
+    template: str, only: bool, topic: str, partition: int, offset: int, timestamp_ms: int, text: bytes
+) -> None:
+    """Whatever passes the check at start gives keys that name their event and no other."""
+    known = [topic] if only else None
+    try:
+        compiled = ObjectKeyTemplate(template, "p", topics=known)
+    except ConfigurationError:
+        return
+    if not compiled.is_unique(known):
+        return
+    value = b'{"id": %d}' % timestamp_ms
+    record = Record(topic, partition, offset, timestamp_ms, 0, text, value, (("h", text),))
+    try:
+        key = compiled.render(record)
+    except RecordRejectedError:
+        return
+    found = compiled.parse(key)
+    assert found is not None
+    assert found[1:] == (partition, offset)
+    assert found[0] == topic or (only and "{topic}" not in template and found[0] is None)
+    assert key.startswith(compiled.listing_prefix(topic, partition))
+
+
+SEPARATORS = st.sampled_from(["", "/", "-", "/1", "x/"])
+
+
+@given(
+    template=st.tuples(
+        st.sampled_from(["{topic}"]),
+        SEPARATORS,
+        st.sampled_from(["{partition}", "{partition:02d}", "{partition:010d}"]),
+        SEPARATORS,
+    ),
+    one=st.tuples(TOPICS, NUMBERS),
+    other=st.tuples(TOPICS, NUMBERS),
+    offset=offsets,
+)
+def test_a_prefix_of_one_partition_holds_no_other(
+    template: tuple[str, ...], one: tuple[str, int], other: tuple[str, int], offset: int
+) -> None:
+    """Where the template says that partitions are apart: a listing may then jump from one to the next."""
+    compiled = ObjectKeyTemplate("p/" + "".join(template) + "{offset}")
+    if compiled.partitions_apart and one != other:
+        assert not (compiled.key_at(*other, offset) or "").startswith(compiled.listing_prefix(*one))
+
+
+@pytest.mark.parametrize(
+    ("template", "apart"),
+    [
+        ("{topic}/{partition}/{offset}", True),
+        ("{topic}/{partition:010d}{offset}", True),
+        ("{partition}/{offset}", True),
+        ("{partition}/{topic}/{offset}", True),
+        ("{topic}/{partition}{offset}", False),
+        ("{offset}/{topic}/{partition}", False),
+        ("{partition}/{offset}/{topic}", False),
+        ("{topic}/{offset}/{partition}", False),
+        ("{topic}/{key}/{partition}/{offset}", False),
+    ],
+)
+def test_partitions_are_apart_only_before_what_varies(template: str, apart: bool) -> None:
+    """The beginning of the key must tell the partition, and the topic where the key tells that."""
+    assert apart == ObjectKeyTemplate(template).partitions_apart
+
+
+def test_fields_that_contradict_each_other_are_nobody_s() -> None:
+    """A template can name a field twice; its keys say the same both times."""
+    compiled = ObjectKeyTemplate("{offset}/{topic}/{partition}/{offset:d}")
+    assert ("t", 3, 7) == compiled.parse("00000000000000000007/t/3/7")
+    assert compiled.parse("00000000000000000007/t/3/8") is None
 
 
 def test_a_single_topic_may_be_left_out() -> None:

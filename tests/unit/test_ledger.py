@@ -402,3 +402,29 @@ def test_segments_depend_on_the_offsets_alone(log: list[str], cuts: tuple[list[i
             worker.write_segment()
         objects.append(worker.objects)
     assert objects[0] == objects[1]
+
+
+def test_ledger_that_is_given_up_begins_anew_where_commits_can_go_on() -> None:
+    """What could not be committed before can be now; the hole is named, and what comes behind it is kept."""
+    kept = OpenLedger("orders", 0, 0)
+    for offset in range(1, 6_000, 2):
+        kept.gap(offset, offset + 1, lost=False)
+    committed, _ = kept.commit_point(5_000)
+    assert committed < 5_000
+    assert [5_000] == [kept.holds_back]
+    kept.give_up(5_000)
+    assert ((0, 5_000), [(0, 5_000)], 5_000) == (kept.given_up, kept.holes, kept.start)
+    assert kept.holds_back is None
+    committed, metadata = kept.commit_point(5_010)
+    carried = decode_commit_metadata("orders", 0, committed, metadata)
+    assert carried == Segment("orders", 0, 5_000, 5_010, tuple((at, at + 1) for at in range(5_001, 5_010, 2)))
+    kept.give_up(5_010)
+    assert ((0, 5_010), [(0, 5_000), (5_000, 5_010)]) == (kept.given_up, kept.holes)
+
+
+def test_gap_across_the_end_of_a_hole_keeps_its_rest() -> None:
+    """No offset behind it is forgotten."""
+    kept = OpenLedger("orders", 0, 0)
+    kept.gap(5, 20, lost=True)
+    kept.give_up(10)
+    assert (30, "v1 a 0!a") == kept.commit_point(30)

@@ -7,6 +7,7 @@ import asyncio
 from streams.errors import SinkRefusedError, SinkUnavailableError
 from streams.ledger import OpenLedger, Segment
 from streams.ledger_writer import LedgerWriter
+from streams.record import Record
 from streams.sinks import LedgerSink
 from streams.sinks.recording import RecordingSink
 from streams.stats import Stats
@@ -123,6 +124,108 @@ async def test_closing_waits_for_no_write() -> None:
     await asyncio.sleep(0)
     await writer.close()
     assert (0, 0) == (stats.ledger_segments, sink.at_once)
+
+
+def held_back(writer: LedgerWriter) -> OpenLedger:
+    """A ledger whose commits are full and wait for a segment."""
+    kept = OpenLedger("orders", 7, 0)
+    for offset in range(1, 6_000, 2):
+        kept.gap(offset, offset + 1, lost=False)
+    committed, _ = kept.commit_point(6_000)
+    assert committed < 6_000
+    writer.offer(kept, committed)
+    return kept
+
+
+async def test_commits_wait_for_a_minute_and_go_on() -> None:
+    """Then the ledger has a hole, which is counted and named, and the next segment begins behind it."""
+    writer, sink, stats = make()
+    sink.fail_ledger(REFUSED, times=10_000)
+    kept = held_back(writer)
+    writer.tick(100.0)
+    assert (100.0, 0) == (stats.ledger_held_since, stats.ledger_holes)
+    writer.tick(159.9)
+    assert (0, 10.0) == (kept.start, stats.ledger_held_seconds(110.0))
+    writer.tick(160.0)
+    assert ((0, 6_000), 6_000) == (kept.given_up, kept.start)
+    assert (6_010, "v1 4mo") == kept.commit_point(6_010)
+    writer.tick(161.0)
+    assert (None, 1) == (stats.ledger_held_since, stats.ledger_holes)
+    (error,) = stats.errors.documents()
+    assert ("ledger hole", "orders", 7, 0) == (error["kind"], error["topic"], error["partition"], error["offset"])
+    assert "0 to 5999" in error["message"]
+    assert "verify --report" in error["remedy"]
+    await writer.close()
+
+
+async def test_given_up_ledger_is_written_again_behind_the_hole() -> None:
+    """As soon as the sink takes it."""
+    writer, sink, stats = make()
+    sink.fail_ledger(REFUSED, times=10_000)
+    kept = held_back(writer)
+    writer.tick(0.0)
+    writer.tick(60.0)
+    sink._ledger_failures.clear()
+    writer.offer(kept, kept.commit_point(16_000)[0])
+    await settle(stats, 1)
+    assert [Segment("orders", 7, 6_000, 16_000)] == sink.segments
+    writer.tick(61.0)
+    assert 1 == stats.ledger_holes
+
+
+async def test_segment_that_is_written_in_time_leaves_no_hole() -> None:
+    """Nothing is held any more, and the next wait begins at nought."""
+    writer, sink, stats = make()
+    sink.fail_ledger(UNAVAILABLE, times=2)
+    kept = held_back(writer)
+    writer.tick(0.0)
+    await settle(stats, 1)
+    kept.commit_point(2_500)
+    writer.tick(300.0)
+    assert (None, 0, None) == (stats.ledger_held_since, stats.ledger_holes, kept.given_up)
+
+
+async def test_outage_of_the_whole_sink_is_not_held_against_the_ledger() -> None:
+    """No event becomes durable either, so no commit is held up: what it would carry is kept until that is over."""
+    writer, sink, stats = make()
+    sink.fail_ledger(UNAVAILABLE, times=10_000)
+    kept = held_back(writer)
+    record = Record("orders", 7, 6_001, 0, 0, None, b"")
+    stats.retrying(record, "connection", "down", 1)
+    for now in range(3_600):
+        writer.tick(float(now))
+    assert (0.0, 0, None) == (stats.ledger_held_since, stats.ledger_holes, kept.given_up)
+    stats.no_longer_waiting(record)
+    writer.tick(3_658.0)
+    assert 0 == kept.start
+    writer.tick(3_659.0)
+    assert ((0, 6_000), 6_000) == (kept.given_up, kept.start)
+    await writer.close()
+
+
+async def test_commits_that_have_room_wait_for_nothing() -> None:
+    """However long segments cannot be written."""
+    writer, sink, stats = make()
+    sink.fail_ledger(REFUSED, times=10_000)
+    kept = OpenLedger("orders", 0, 0)
+    kept.commit_point(10_000)
+    writer.offer(kept, 10_000)
+    for now in (0.0, 1_000.0):
+        writer.tick(now)
+    assert (None, 0, None) == (stats.ledger_held_since, stats.ledger_holes, kept.given_up)
+    await writer.close()
+
+
+async def test_holes_of_too_many_gaps_are_counted_too() -> None:
+    """Of a partition that is revoked, as well."""
+    writer, _, stats = make()
+    ledgers = [OpenLedger("orders", partition, 0) for partition in range(2)]
+    for kept in ledgers:
+        writer.offer(kept, 0)
+        kept.give_up(5)
+    writer.forget(ledgers[1])
+    writer.tick(0.0)
+    assert 2 == stats.ledger_holes
 
 
 def test_sink_without_a_ledger_is_told_apart() -> None:

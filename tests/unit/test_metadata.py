@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from contextlib import suppress
 
 import pytest
 from hypothesis import example, given
@@ -18,7 +19,7 @@ RECORDS = st.builds(
     topic=st.from_regex(r"[a-zA-Z0-9._-]{1,30}", fullmatch=True),
     partition=st.integers(0, 2**31 - 1),
     offset=st.integers(0, 2**63 - 1),
-    timestamp_ms=st.none() | st.integers(-1, 2**62),
+    timestamp_ms=st.none() | st.integers(-(2**63), 2**63 - 1),
     timestamp_type=st.sampled_from([None, 0, 1]),
     key=BYTES | st.binary(min_size=1500, max_size=2200),
     value=st.none() | st.binary(max_size=5),
@@ -146,9 +147,56 @@ def test_names_are_read_in_any_case() -> None:
         {"kafka-position": "t/0/x"},
         {"kafka-position": "t/0"},
         {"kafka-position": "t/0/1", "kafka-timestamp-type": "other"},
+        {"kafka-position": "t/0/1_0"},
+        {"kafka-position": "t/-1/1"},
+        {"kafka-position": "t/0/9223372036854775808"},
+        {"kafka-position": "t/0/1", "kafka-timestamp-ms": "9223372036854775808"},
+        {"kafka-position": "t/0/1", "kafka-timestamp-ms": " 5"},
+        {"kafka-position": "t/0/1", "kafka-timestamp-ms": "1" * 5000},
     ],
 )
 def test_foreign_metadata_is_refused(metadata: dict[str, str]) -> None:
     """An object that is not ours is not taken for an event."""
-    with pytest.raises(ValueError, match=r"not the metadata of an event|invalid literal|not enough values"):
+    with pytest.raises(ValueError, match=r"not the metadata of an event|no whole number"):
         record_fields_from_metadata(metadata)
+
+
+@pytest.mark.parametrize("sidecar", [b"", b"[1,2,3]", b"7", b"{}", b'{"headers": [1,2,3]}', b"\xff"])
+def test_damaged_sidecar_is_refused(sidecar: bytes) -> None:
+    """One kind of error, whatever it holds."""
+    metadata, _ = object_metadata(event(key=b"k" * 3000))
+    with pytest.raises(ValueError, match=r"not a document|unexpected|JSON|str is not valid|Input"):
+        record_fields_from_metadata(metadata, sidecar)
+
+
+def test_sidecar_of_another_event_is_refused() -> None:
+    """Its key and headers are not this event's."""
+    metadata, _ = object_metadata(event(key=b"k" * 3000))
+    _, other = object_metadata(Record("orders", 3, 43, 0, 0, b"k" * 3000, b"v"))
+    with pytest.raises(ValueError, match="orders/3/43"):
+        record_fields_from_metadata(metadata, other)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            [
+                "kafka-position",
+                "kafka-timestamp-ms",
+                "kafka-timestamp-type",
+                "kafka-key",
+                "kafka-headers",
+                "kafka-null",
+                "kafka-empty",
+                "kafka-sidecar",
+            ]
+        ),
+        st.text(max_size=12),
+    ),
+    st.none() | st.binary(max_size=20),
+)
+def test_any_metadata_is_read_or_refused(metadata: dict[str, str], sidecar: bytes | None) -> None:
+    """No traceback: an event, or the one kind of error."""
+    metadata = {"kafka-position": "t/0/1", **metadata}
+    with suppress(ValueError):
+        assert record_fields_from_metadata(metadata, sidecar).offset >= 0

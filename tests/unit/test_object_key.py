@@ -42,6 +42,7 @@ def rendered(template: str, record: Record) -> str:
         ("message_{value.message_id}.json", "message_5.json"),
         ("{timestamp:%Y/%m/%d/%H}/{offset:d}", "2023/11/14/22/42"),
         ("{timestamp}", "20231114T221320.123000Z"),
+        ("{timestamp:%F %T %%F}", "2023-11-14 22:13:20 %F"),
         ("{key}/{offset:d}", "order-7/42"),
         ("{prefix}", None),
     ],
@@ -53,6 +54,20 @@ def test_template_fields_become_the_key(template: str, expected: str | None) -> 
             ObjectKeyTemplate(template, "events/")
     else:
         assert expected == rendered(template, event())
+
+
+@pytest.mark.parametrize(
+    ("timestamp_ms", "expected"),
+    [
+        (-1, "19691231T235959.999000Z 1970/365 1969-12-31"),
+        (-2, "19691231T235959.998000Z 1970/365 1969-12-31"),
+        (-30_641_760_000_000, "09990101T000000.000000Z 0999/001 0999-01-01"),
+        (-62_135_596_800_000, "00010101T000000.000000Z 0001/001 0001-01-01"),
+    ],
+)
+def test_years_have_four_digits(timestamp_ms: int, expected: str) -> None:
+    """Times before 1970 are times, and those before the year 1000 are as wide as any other."""
+    assert expected == rendered("{timestamp} {timestamp:%G/%j %F}", event(timestamp_ms=timestamp_ms))
 
 
 @pytest.mark.parametrize(
@@ -100,8 +115,8 @@ def test_event_text_never_makes_a_path_segment(text: bytes, expected: str) -> No
         ("{value.a}", event(value=b'{"a": ""}'), "value.a is empty"),
         ("{value.a.1}", event(value=b'{"a": [0]}'), "no '1' there"),
         ("{timestamp:%Y}", event(timestamp_ms=None), "no timestamp"),
-        ("{timestamp:%Y}", event(timestamp_ms=-1), "no timestamp"),
         ("{timestamp:%Y}", event(timestamp_ms=2**62), "past the year 9999"),
+        ("{timestamp:%Y}", event(timestamp_ms=-(2**62)), "before the year 1"),
         ("{key}/{offset}", event(key=b"dead-letter"), "reserved"),
         ("{offset}/{key}", event(key=b"x.kafka.json"), "reserved"),
     ],

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ from streams.sinks.sqs_batches import Batches, Outcome
 from streams.sinks.sqs_message import Message
 
 Answer = Callable[[Message], Outcome]
+TOO_LARGE = RecordRejectedError("too_large", "MessageTooLong")
 THROTTLED = SinkUnavailableError("throttled", "slow down")
 
 
@@ -104,7 +108,7 @@ async def test_fault_of_the_sink_reaches_every_write() -> None:
     """An exception that nobody thought of leaves no write waiting."""
     queue = Queue()
     queue.failure = lambda messages: ZeroDivisionError()
-    outcomes = await send_all(batches(queue), [message(offset, group="g") for offset in range(3)])
+    outcomes = await send_all(batches(queue, return_seconds=-4.99), [message(offset, group="g") for offset in range(3)])
     assert all(isinstance(outcome, ZeroDivisionError) for outcome in outcomes)
 
 
@@ -213,14 +217,106 @@ async def test_message_that_never_comes_back_is_not_waited_for_for_ever() -> Non
 async def test_expected_message_is_waited_for() -> None:
     """An event that is being written to S3 keeps its place in its group."""
     queue = Queue()
-    sender = batches(queue)
-    sender.expect(message(0, group="g"))
-    later = asyncio.ensure_future(sender.send(message(1, group="g")))
-    await asyncio.sleep(0.02)
-    assert queue.requests == []
-    await sender.send(message(0, group="g"))
+    sender = batches(queue, return_seconds=-4.99)
+    with sender.expecting(message(0, group="g")):
+        later = asyncio.ensure_future(sender.send(message(1, group="g")))
+        await asyncio.sleep(0.05)  # longer than a failed message is waited for
+        assert queue.requests == []
+        await sender.send(message(0, group="g"))
     await later
     assert queue.stored == [0, 1]
+
+
+async def test_expected_message_that_is_rejected_is_not_waited_for() -> None:
+    """It goes to the dead letters: the group goes on at once."""
+    queue = Queue()
+    sender = batches(queue)
+    with suppress(RecordRejectedError), sender.expecting(message(0, group="g")):
+        later = asyncio.ensure_future(sender.send(message(1, group="g")))
+        await asyncio.sleep(0)
+        raise TOO_LARGE
+    await asyncio.wait_for(later, 2)
+    assert queue.stored == [1]
+
+
+async def by_way_of_s3(sender: Batches, one: Message, rejected: list[int]) -> None:
+    """As `SqsSink.write`: what the queue finds too large becomes an object, which takes its time, and a pointer."""
+    try:
+        await sender.send(one)
+    except RecordRejectedError:
+        rejected.append(one.place[2])
+        with sender.expecting(one):
+            await asyncio.sleep(0.01)
+            await sender.send(replace(one, size_bytes=1))
+
+
+@pytest.mark.parametrize("group_events", [1, 10])
+@pytest.mark.parametrize("whole_requests", [False, True])
+async def test_too_large_for_the_queue_is_not_passed(group_events: int, whole_requests: bool) -> None:
+    """The queue's own limit is the lower one, and says so of an entry or of the whole request: the pointer comes first.
+
+    Nothing of its group passes it, in its own request neither.
+    """
+    queue = Queue()
+    if whole_requests:
+        queue.failure = lambda messages: TOO_LARGE if any(one.size_bytes > 50 for one in messages) else None
+    else:
+        queue.answer = lambda one: TOO_LARGE if one.size_bytes > 50 else None
+    sender = batches(queue, group_events=group_events, comes_back=lambda rejection: rejection.reason == "too_large")
+    rejected: list[int] = []
+    messages = [message(offset, 60 + offset if offset % 7 in (0, 3) else 10, group="g") for offset in range(40)]
+    others = [message(1_000 + offset, group=f"h{offset}") for offset in range(10)]
+    await asyncio.gather(*(by_way_of_s3(sender, one, rejected) for one in [*messages, *others]))
+    assert rejected == [offset for offset in range(40) if offset % 7 in (0, 3)]
+    assert [offset for offset in queue.stored if offset < 1_000] == list(range(40))
+
+
+async def test_failed_entry_is_not_passed_by_one_of_its_own_request() -> None:
+    """SQS takes or fails each entry by itself, so a request holds one message of a group."""
+    failures = Counter({0: 1, 5: 2, 6: 1, 11: 1})
+
+    def answer(one: Message) -> Outcome:
+        failures[one.place[2]] -= 1
+        return THROTTLED if failures[one.place[2]] >= 0 else None
+
+    queue = Queue(answer)
+    sender = batches(queue)
+    messages = [message(offset, group=f"g{offset % 2}") for offset in range(20)]
+    await asyncio.gather(*(retried(sender, one, 0.005) for one in messages))
+    for group in range(2):
+        found = [offset for offset in queue.stored if offset % 2 == group]
+        assert sorted(found) == found
+    assert len(queue.stored) == 20
+
+
+async def test_throttled_message_of_a_rejected_request_is_not_passed() -> None:
+    """A request that was rejected as a whole is sent one by one: there, too, order is kept."""
+    failures = Counter({2: 1})
+    queue = Queue()
+
+    def failure(messages: Sequence[Message]) -> Exception | None:
+        if len(messages) > 1:
+            return TOO_LARGE
+        failures[messages[0].place[2]] -= 1
+        return THROTTLED if failures[messages[0].place[2]] >= 0 else None
+
+    queue.failure = failure
+    sender = batches(queue, group_events=10)
+    sender._taken_bytes = 1_000
+    await asyncio.gather(*(retried(sender, message(offset, group="g"), 0.005) for offset in range(9)))
+    assert queue.stored == list(range(9))
+
+
+async def test_cancelled_message_of_the_open_request_frees_its_group() -> None:
+    """What waits behind it goes out."""
+    queue = Queue()
+    sender = batches(queue)
+    first, second = (asyncio.ensure_future(sender.send(message(offset, group="g"))) for offset in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.wait_for(second, 2)
+    assert queue.stored == [1]
+    assert sender._groups == {}
 
 
 async def test_nothing_is_left_behind() -> None:

@@ -186,3 +186,13 @@ def test_foreign_message_is_a_value_error(body: str, attributes: dict[str, str])
     """A message of somebody else's is told from ours."""
     with pytest.raises(ValueError, match=r"."):
         read_message(body, attributes)
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["", "{}", "[]", '["x"]', '["x", 1]', '["x", {"s3BucketName": "b"}]', '["x", {"s3BucketName": "b", "s3Key": 1}]'],
+)
+def test_pointer_that_is_none_is_an_error(body: str) -> None:
+    """One kind of error, whatever somebody has put into the queue."""
+    with pytest.raises(ValueError, match="not a pointer"):
+        payload_location(body, {"ExtendedPayloadSize": "1"})

@@ -123,6 +123,14 @@ def test_oldest_timestamp_is_that_of_the_run_that_holds_the_oldest_event() -> No
     assert 1_032 == watermark.oldest_timestamp_ms()
 
 
+def test_times_before_1970_tell_nothing_of_retention() -> None:
+    """Kafka goes by the age of its files there: such an event is not overdue."""
+    watermark = PartitionWatermark(1, 0)
+    watermark.delivered(0, 1)
+    watermark.note_timestamp(0, -2)
+    assert watermark.oldest_timestamp_ms() is None
+
+
 def test_timestamps_take_bounded_memory_while_one_event_is_stuck() -> None:
     """Others get durable for hours: the oldest's timestamp stays, and what stands for later ones is never too late."""
     watermark = PartitionWatermark(1, 0)
