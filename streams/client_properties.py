@@ -14,7 +14,7 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaException
 
-from streams.client_property_names import OPTIONS, REFUSED, SETTINGS, is_foreign
+from streams.client_property_names import CHECKS, OPTIONS, REFUSED, SETTINGS, is_foreign
 from streams.errors import ConfigurationError
 from streams.properties_file import PropertiesSyntaxError, Property, parse_properties
 
@@ -103,6 +103,8 @@ def _meaning(entry: Property, by_key: dict[str, Property]) -> tuple[dict[str, st
     key = entry.key
     if key in REFUSED:
         raise _LineError(f"may not be set here: {REFUSED[key]}")
+    if key in CHECKS and entry.value.strip().lower() != CHECKS[key]:
+        raise _LineError("may not be switched off: the brokers' certificates and names are always checked")
     if key in _STORES:
         return _store(entry, by_key)
     if is_foreign(key):
@@ -120,8 +122,6 @@ def _meaning(entry: Property, by_key: dict[str, Property]) -> tuple[dict[str, st
 
 def _option(key: str, value: str) -> dict[str, str]:
     """A property under librdkafka's own name, which librdkafka takes."""
-    if key == "ssl.endpoint.identification.algorithm" and not value:
-        value = "none"  # Java's way to say it
     if not value:
         return {}
     if (problem := _refusal(key, value)) is not None:

@@ -80,6 +80,12 @@ REFUSED: Final = {
 }
 """Properties that the worker decides by itself, with the reason and what to do."""
 
+CHECKS: Final = {
+    "ssl.endpoint.identification.algorithm": "https",
+    "enable.ssl.certificate.verification": "true",
+}
+"""Checks of the brokers' certificates that have no switch here, with the only value that may be written."""
+
 _PRODUCERS_TEXT: Final = """
     acks request.required.acks request.timeout.ms delivery.timeout.ms message.timeout.ms linger.ms
     queue.buffering.max.ms queue.buffering.max.messages queue.buffering.max.kbytes

@@ -49,7 +49,7 @@ def plain_words(text: str) -> str:
     """A sentence without what only librdkafka's own developers need: thread, address, duration, number of the error."""
     text = re.sub(r"^\[thrd:[^\]]*\]: ", "", text)
     text = re.sub(r"^(?:\w+://)?[^\s/]+:\d+/(?:bootstrap|\d+): ", "", text)
-    text = re.sub(r" \(after \d+ms in state \w+[^)]*\)", "", text)
+    text = re.sub(r" \(after \d+ms in state .*\)$", "", text)
     return re.sub(r"error:[0-9A-F]{8}:([\w ]+)::", r"\1: ", text)
 
 

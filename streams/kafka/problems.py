@@ -81,6 +81,7 @@ class _Attempt:
         options: dict[str, Any] = {
             **client_options(settings),
             "bootstrap.servers": servers,
+            "reconnect.backoff.ms": 100,
             "reconnect.backoff.max.ms": 200,
             # A little before our own limit, so that librdkafka says in what it was stuck.
             "socket.connection.setup.timeout.ms": int(CONNECT_LIMIT_SECONDS * 1000) - 500,

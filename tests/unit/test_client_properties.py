@@ -168,9 +168,9 @@ def test_pem_stores_are_taken(path: Path) -> None:
 
 
 def test_librdkafkas_own_properties_go_through(path: Path) -> None:
-    """Whatever is no setting keeps its name and its text; Java's empty host name check is librdkafka's "none"."""
+    """Whatever is no setting keeps its name and its text; an empty value counts as not set."""
     path.write_text(
-        "socket.timeout.ms=20000\nheartbeat.interval.ms=2000\nssl.endpoint.identification.algorithm=\n"
+        "socket.timeout.ms=20000\nheartbeat.interval.ms=2000\nssl.endpoint.identification.algorithm=https\n"
         "ssl.crl.location=/a/crl.pem\nssl.truststore.certificates=-----BEGIN\nbroker.address.family=\n"
         "key.deserializer=org.apache.kafka.common.serialization.StringDeserializer\nlinger.ms=5\n"
     )
@@ -179,7 +179,7 @@ def test_librdkafkas_own_properties_go_through(path: Path) -> None:
     assert {
         "socket.timeout.ms": "20000",
         "heartbeat.interval.ms": "2000",
-        "ssl.endpoint.identification.algorithm": "none",
+        "ssl.endpoint.identification.algorithm": "https",
         "ssl.crl.location": "/a/crl.pem",
         "ssl.ca.pem": "-----BEGIN",
     } == properties.options
@@ -230,6 +230,9 @@ def test_systems_authorities_may_be_named(path: Path) -> None:
         ("max.poll.interval.ms=1", "the worker polls at all times"),
         ("allow.auto.create.topics=true", "a topic that does not exist"),
         ("debug=security", "STREAMS_LOG_LEVEL"),
+        ("ssl.endpoint.identification.algorithm=", "may not be switched off"),
+        ("ssl.endpoint.identification.algorithm=none", "may not be switched off"),
+        ("enable.ssl.certificate.verification=false", "may not be switched off"),
         ("sasl.jaas.config=a.IAMLoginModule required awsProfileName='hunter2';", "set AWS_PROFILE"),
         ("sasl.password={{ CLUSTER_API_SECRET }}", "still holds the placeholder {{ CLUSTER_API_SECRET }}"),
         ("bootstrap.servers=<BROKER ENDPOINT>", "still holds the placeholder"),
