@@ -1,7 +1,8 @@
 """What librdkafka says when it cannot connect, in words that help: one row for each way to fail.
 
-Every text was said by librdkafka 2.16.0 to a real broker (4.1), or of one that was not there;
-`test_connection_problems` has most of them said again.
+The texts were said by librdkafka 2.16.0 of a real broker (4.1), or of one that was not there, but for the last three,
+where the code says it all; those of AWS_MSK_IAM are the same broker's answers to bearer tokens. Most of
+them are said again in `test_connection_problems`.
 """
 
 from __future__ import annotations
