@@ -1,7 +1,8 @@
 """Kafka connection settings from a `client.properties` file, as Confluent Cloud hands it to its users.
 
 Sits before `settings`, which reads it below the environment: what is set there wins over the file. Java's names and
-librdkafka's are both understood; keys that a consumer of ours has no use for are listed, not refused.
+librdkafka's are both understood. What is no setting goes to librdkafka under its own name; what only Java's clients or
+producers know is listed, not refused; what the worker decides by itself, or nobody knows, is a mistake.
 """
 
 from __future__ import annotations
@@ -11,35 +12,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from confluent_kafka import Consumer, KafkaException
+
+from streams.client_property_names import CHECKS, OPTIONS, REFUSED, SETTINGS, is_foreign
 from streams.errors import ConfigurationError
 from streams.properties_file import PropertiesSyntaxError, Property, parse_properties
 
 SETTING: Final = "STREAMS_KAFKA_CLIENT_PROPERTIES"
 
-_DIRECT: Final = {
-    "bootstrap.servers": "kafka_bootstrap_servers",
-    "security.protocol": "kafka_security_protocol",
-    "sasl.mechanism": "kafka_sasl_mechanism",
-    "sasl.mechanisms": "kafka_sasl_mechanism",
-    "sasl.username": "kafka_sasl_username",
-    "sasl.password": "kafka_sasl_password",
-    "sasl.oauthbearer.token.endpoint.url": "kafka_oauth_token_url",
-    "sasl.oauthbearer.client.id": "kafka_oauth_client_id",
-    "sasl.oauthbearer.client.secret": "kafka_oauth_client_secret",
-    "sasl.oauthbearer.scope": "kafka_oauth_scope",
-    "sasl.oauthbearer.extensions": "kafka_oauth_extensions",
-    "ssl.ca.location": "kafka_ssl_ca_file",
-    "ssl.certificate.location": "kafka_ssl_cert_file",
-    "ssl.key.location": "kafka_ssl_key_file",
-    "ssl.key.password": "kafka_ssl_key_password",
-    "client.id": "kafka_client_id",
-    "client.rack": "kafka_client_rack",
-}
 _STORES: Final = {
     "ssl.truststore.location": ("ssl.truststore.type", "kafka_ssl_ca_file"),
     "ssl.keystore.location": ("ssl.keystore.type", "kafka_ssl_cert_file"),
 }
 _PEM_SUFFIXES: Final = (".pem", ".crt", ".cer")
+_PKCS12_SUFFIXES: Final = (".p12", ".pfx")
+_SECRET_WORDS: Final = ("password", "secret", "passphrase", "pem", "key", "config")
+_END_OF_CHECK: Final = "streams.end.of.check"
 _PLACEHOLDER: Final = re.compile(r"\{\{.*?\}\}|<[A-Z_ -]+>|\$\{.*?\}")
 
 _JAAS_MODULE: Final = re.compile(r"\s*([\w.$]+)\s+(?:required|requisite|sufficient|optional)\b")
@@ -52,6 +40,7 @@ _JAAS_OPTIONS: Final = {
         "clientSecret": "kafka_oauth_client_secret",
         "scope": "kafka_oauth_scope",
     },
+    "IAMLoginModule": {},  # the credentials are AWS's business
 }
 
 
@@ -59,10 +48,12 @@ _JAAS_OPTIONS: Final = {
 class ClientProperties:
     """What a file says: settings by field name, and where each stands (`file:line (key)`).
 
-    `ignored` are the keys that mean nothing here, for the log; the values may be secrets, so `repr` leaves them out.
+    `options` are librdkafka's own, by their names. `ignored` are the keys that mean nothing here, for the log. Values
+    may be secrets, so `repr` leaves them out.
     """
 
     values: dict[str, str] = field(repr=False)
+    options: dict[str, str] = field(repr=False)
     origins: dict[str, str]
     ignored: tuple[str, ...]
 
@@ -90,37 +81,74 @@ def read_client_properties(path: Path) -> ClientProperties:
 
 def _understand(path: Path, properties: list[Property]) -> ClientProperties:
     by_key = {entry.key: entry for entry in properties}
-    values: dict[str, str] = {}
-    origins: dict[str, str] = {}
-    ignored: list[str] = []
+    found = ClientProperties({}, {}, {}, tuple(sorted(key for key in by_key if is_foreign(key))))
     mistakes: list[str] = []
     # The JAAS line first: username and password that stand on lines of their own are more specific.
     for entry in sorted(by_key.values(), key=lambda entry: entry.key != "sasl.jaas.config"):
         try:
-            found = _settings_of(entry, by_key)
+            settings, options = _meaning(entry, by_key)
         except _LineError as error:
             mistakes.append(f"{SETTING}: {path}:{entry.line}: {entry.key}: {error}.")
             continue
-        if not found:
-            ignored.append(entry.key)
-        values.update(found)
-        origins.update(dict.fromkeys(found, f"{path}:{entry.line} ({entry.key})"))
+        found.values.update(settings)
+        found.options.update(options)
+        found.origins.update(dict.fromkeys(settings, f"{path}:{entry.line} ({entry.key})"))
     if mistakes:
         raise ConfigurationError("\n".join(mistakes))
-    return ClientProperties(values, origins, tuple(sorted(ignored)))
+    return found
 
 
-def _settings_of(entry: Property, by_key: dict[str, Property]) -> dict[str, str]:
-    """The settings that one property gives, none for a key that means nothing here."""
-    if entry.key in _DIRECT:
-        return {_DIRECT[entry.key]: _filled_in(entry.value)}
-    if entry.key == "sasl.jaas.config":
-        return _jaas_settings(_filled_in(entry.value))
-    if entry.key == "session.timeout.ms":
-        return {"kafka_session_timeout_seconds": _seconds(entry.value)}
-    if entry.key in _STORES:
-        return _store_setting(entry, by_key)
-    return {}
+def _meaning(entry: Property, by_key: dict[str, Property]) -> tuple[dict[str, str], dict[str, str]]:
+    """The settings that one property gives, and the options of librdkafka's; neither where it means nothing here."""
+    key = entry.key
+    if key in REFUSED:
+        raise _LineError(f"may not be set here: {REFUSED[key]}")
+    if key in CHECKS and entry.value.strip().lower() != CHECKS[key]:
+        raise _LineError("may not be switched off: the brokers' certificates and names are always checked")
+    if key in _STORES:
+        return _store(entry, by_key)
+    if is_foreign(key):
+        return {}, {}
+    if key == "sasl.jaas.config":
+        return _jaas_settings(_filled_in(entry.value)), {}
+    if key == "session.timeout.ms":
+        return {"kafka_session_timeout_seconds": _seconds(entry.value)}, {}
+    value = _filled_in(entry.value)
+    # "probe" is librdkafka's word for the system's authorities, which are the default here.
+    if key in SETTINGS:
+        return ({} if (key, value) == ("ssl.ca.location", "probe") else {SETTINGS[key]: value}), {}
+    return {}, _option(OPTIONS.get(key, key), value)
+
+
+def _option(key: str, value: str) -> dict[str, str]:
+    """A property under librdkafka's own name, which librdkafka takes."""
+    if not value:
+        return {}
+    if (problem := _refusal(key, value)) is not None:
+        raise _LineError(problem)
+    return {key: value}
+
+
+def _refusal(key: str, value: str) -> str | None:
+    """Why librdkafka does not take a property, `None` where it does."""
+    try:
+        # Properties are read in their order, so that a good one is told by what is wrong with the one after it, and
+        # no client is ever made.
+        Consumer({"group.id": "check", key: value, _END_OF_CHECK: ""})
+    except KafkaException as error:
+        text = error.args[0].str().rstrip(".")
+    except (TypeError, AttributeError):
+        # The Python client's own names (`error_cb`), which take functions.
+        return "cannot be given in a file; take the line out"
+    if _END_OF_CHECK in text:
+        return None
+    if text.startswith("No such configuration property"):
+        return "there is no such property, neither librdkafka's nor Java's; correct its name, or take the line out"
+    return "librdkafka refuses its value" + ("" if _gives_away(key, value, text) else f" ({text})")
+
+
+def _gives_away(key: str, value: str, text: str) -> bool:
+    return value in text and any(word in key for word in _SECRET_WORDS)
 
 
 def _filled_in(value: str) -> str:
@@ -136,12 +164,15 @@ def _seconds(value: str) -> str:
         raise _LineError("is not a whole number of milliseconds") from None
 
 
-def _store_setting(entry: Property, by_key: dict[str, Property]) -> dict[str, str]:
+def _store(entry: Property, by_key: dict[str, Property]) -> tuple[dict[str, str], dict[str, str]]:
     type_key, setting = _STORES[entry.key]
     location = _filled_in(entry.value)
     store_type = by_key[type_key].value.strip().upper() if type_key in by_key else ""
     if store_type == "PEM" or (not store_type and location.lower().endswith(_PEM_SUFFIXES)):
-        return {setting: location}
+        return {setting: location}, {}
+    is_pkcs12 = store_type == "PKCS12" or (not store_type and location.lower().endswith(_PKCS12_SUFFIXES))
+    if is_pkcs12 and entry.key == "ssl.keystore.location":
+        return {}, {entry.key: location}
     variable = f"STREAMS_{setting.upper()}"
     raise _LineError(
         f"is a Java key store; export its certificates as PEM (keytool -exportcert -rfc, or openssl pkcs12), name that "
@@ -157,6 +188,8 @@ def _jaas_settings(config: str) -> dict[str, str]:
     name = module[1].rpartition(".")[2]
     if name not in _JAAS_OPTIONS:
         raise _LineError(f"{name} is not supported; use one of {', '.join(_JAAS_OPTIONS)}")
+    if name == "IAMLoginModule":
+        return _iam_settings(config[module.end() :])
     options = _jaas_options(config[module.end() :])
     found = {setting: options[option] for option, setting in _JAAS_OPTIONS[name].items() if option in options}
     extensions = [
@@ -169,6 +202,13 @@ def _jaas_settings(config: str) -> dict[str, str]:
     if not found:
         raise _LineError(f"{name} has none of the options {', '.join(_JAAS_OPTIONS[name])}")
     return found
+
+
+def _iam_settings(options: str) -> dict[str, str]:
+    """AWS's login module for MSK: what it may say is found in the environment here."""
+    if _jaas_options(options):
+        raise _LineError("options of IAMLoginModule are not read; set AWS_PROFILE, or give the worker the role itself")
+    return {}
 
 
 def _jaas_options(text: str) -> dict[str, str]:

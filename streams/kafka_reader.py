@@ -57,7 +57,7 @@ class KafkaReader:
         self._admin: Any = None
 
     async def __aenter__(self) -> KafkaReader:
-        self._names = await check_kafka(self._settings, self.security)
+        self._names = await check_kafka(self._settings)
         accept_any_header_name()
         try:
             self._consumer = AIOKafkaConsumer(

@@ -7,48 +7,39 @@ and the worker says so.
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 import socket
-import ssl
-from collections.abc import Iterable
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
 
-from aiokafka.client import AIOKafkaClient, CoordinationType
-from aiokafka.conn import create_conn
-from aiokafka.errors import (
-    GroupAuthorizationFailedError,
-    KafkaConnectionError,
-    KafkaError,
-    SaslAuthenticationFailed,
-    TopicAuthorizationFailedError,
-    UnknownTopicOrPartitionError,
-    UnsupportedSaslMechanismError,
-)
-from aiokafka.protocol.metadata import MetadataRequest
+from confluent_kafka import KafkaError, KafkaException
 
-from streams.errors import ConfigurationError, StreamsError
+from streams.errors import ConfigurationError
+from streams.kafka.admin import KafkaAdmin, Topic, once_coordinated
+from streams.kafka.problems import Problem, connection_problem, explain
 from streams.settings import Settings
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-CONNECT_TIMEOUT_SECONDS = 10.0
-COORDINATOR_TIMEOUT_SECONDS = 20.0
 TOPICS_SHOWN = 10
 
 
-async def check_kafka(settings: Settings, security: dict[str, Any]) -> list[str]:
-    """Reach the broker, see the topics and the group; the names of the topics to consume.
+async def check_kafka(settings: Settings) -> list[str]:
+    """Reach a broker, see the topics and the group; the names of the topics to consume.
+
+    Takes ten seconds at most to find that no broker can be used, and twenty more where the group has no coordinator.
 
     Raises:
-        ConfigurationError: with the setting to mend.
+        ConfigurationError: with the setting to correct.
     """
-    await _check_connection(settings, security)
-    async with _client(settings, security) as client:
-        names = await _topics(client, settings)
-        await _check_group(client, settings.consumer_group)
+    await _check_connection(settings)
+    admin = await asyncio.to_thread(KafkaAdmin, settings)
+    try:
+        names = await _topics(admin, settings)
+        await _check_group(admin, settings)
+    except KafkaException as error:
+        problem = explain(error.args[0], settings)
+        raise ConfigurationError(
+            f"Kafka answered at STREAMS_KAFKA_BOOTSTRAP_SERVERS, but then failed: {problem} "
+            "Can this machine reach the brokers at the addresses that they advertise?"
+        ) from error
     return names
 
 
@@ -66,126 +57,55 @@ def check_web_port(settings: Settings) -> None:
             ) from error
 
 
-async def _check_connection(settings: Settings, security: dict[str, Any]) -> None:
-    """Connect to one of the bootstrap servers; AIOKafkaClient would hide why it cannot."""
-    failures: list[str] = []
-    aiokafka_logger = logging.getLogger("aiokafka")
-    level = aiokafka_logger.level
-    aiokafka_logger.setLevel(logging.CRITICAL)  # what it logs is in our message
+async def _check_connection(settings: Settings) -> None:
+    """One of the bootstrap servers can be used: all are tried at once, since each may take its ten seconds."""
+    servers = settings.kafka_bootstrap_servers.split(",")
+    attempts = {asyncio.create_task(connection_problem(settings, server)): server for server in servers}
+    failures: dict[str, Problem] = {}
     try:
-        for host, port in _hosts(settings.kafka_bootstrap_servers):
-            try:
-                connection = await create_conn(
-                    host, port, request_timeout_ms=int(CONNECT_TIMEOUT_SECONDS * 1000), **security
-                )
-                await connection.send(MetadataRequest([]))
-            except (TimeoutError, KafkaError, OSError, ValueError) as error:
-                failures.append(f"  {host}:{port}: {_why(error, settings)}")
-            else:
-                connection.close()
+        for finished in asyncio.as_completed(attempts):
+            await finished
+            failures |= _failures(attempts)
+            if any(task.done() and task.result() is None for task in attempts):
                 return
     finally:
-        aiokafka_logger.setLevel(level)
-    raise ConfigurationError("no Kafka broker could be used:\n" + "\n".join(failures))
+        for task in attempts:
+            task.cancel()
+    lines = (f"  {server}: {failures[server]}" for server in servers)
+    raise ConfigurationError("no Kafka broker could be used:\n" + "\n".join(lines))
 
 
-def _hosts(bootstrap_servers: str) -> Iterable[tuple[str, int]]:
-    for server in bootstrap_servers.split(","):
-        host, _, port = server.strip().rpartition(":")
-        yield host.strip("[]"), int(port)
+def _failures(attempts: Mapping[asyncio.Task[Problem | None], str]) -> dict[str, Problem]:
+    results = {server: task.result() for task, server in attempts.items() if task.done()}
+    return {server: problem for server, problem in results.items() if problem is not None}
 
 
-def _why(error: BaseException, settings: Settings) -> str:
-    """The sentence for a connection that failed: what happened, and which setting to look at."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return (
-                f"its certificate is not trusted ({cause.verify_message}). Set STREAMS_KAFKA_SSL_CA_FILE to the PEM "
-                "file of the authority that signed it."
-            )
-        if isinstance(cause, ssl.SSLError) and _refuses_our_certificate(cause):
-            return (
-                f"the broker does not accept this worker's certificate ({cause.reason}). Check "
-                "STREAMS_KAFKA_SSL_CERT_FILE and STREAMS_KAFKA_SSL_KEY_FILE."
-            )
-        if isinstance(cause, ssl.SSLError):
-            return (
-                f"TLS failed ({cause.reason or cause}). Is the port a TLS port? "
-                f"STREAMS_KAFKA_SECURITY_PROTOCOL is {settings.kafka_security_protocol}."
-            )
-        cause = cause.__cause__ or cause.__context__
-    if isinstance(error, SaslAuthenticationFailed):
-        return (
-            "wrong credentials: the broker refused the login. Check STREAMS_KAFKA_SASL_USERNAME, "
-            f"STREAMS_KAFKA_SASL_PASSWORD and STREAMS_KAFKA_SASL_MECHANISM ({settings.kafka_sasl_mechanism})."
-        )
-    if isinstance(error, UnsupportedSaslMechanismError):
-        return f"the broker does not offer STREAMS_KAFKA_SASL_MECHANISM={settings.kafka_sasl_mechanism}."
-    if isinstance(error, StreamsError):  # a token that could not be had: it says why itself
-        return str(error)
-    if isinstance(error, socket.gaierror):
-        return "the name cannot be resolved. Check STREAMS_KAFKA_BOOTSTRAP_SERVERS and DNS."
-    if isinstance(error, ConnectionRefusedError) or "refused" in str(error).lower():
-        return "unreachable: connection refused. Check STREAMS_KAFKA_BOOTSTRAP_SERVERS, and that the broker runs."
-    if isinstance(error, asyncio.TimeoutError):
-        return f"no answer within {CONNECT_TIMEOUT_SECONDS:.0f} s. Check STREAMS_KAFKA_BOOTSTRAP_SERVERS and firewalls."
-    closed = isinstance(error, ConnectionError | KafkaConnectionError)
-    return (
-        f"{'the broker closed the connection' if closed else repr(error)}. Does the listener speak "
-        f"STREAMS_KAFKA_SECURITY_PROTOCOL={settings.kafka_security_protocol}"
-        + (
-            " and are the credentials right?"
-            if settings.kafka_security_protocol.startswith("SASL")
-            else ", or does it ask for TLS or a login?"
-        )
-    )
-
-
-def _refuses_our_certificate(error: ssl.SSLError) -> bool:
-    """Whether the other side's alert (RFC 8446, 6.2) is about the certificate that it was shown, or missed."""
-    reason = error.reason or ""
-    return "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason)
-
-
-@asynccontextmanager
-async def _client(settings: Settings, security: dict[str, Any]) -> AsyncIterator[AIOKafkaClient]:
-    client = AIOKafkaClient(bootstrap_servers=settings.kafka_bootstrap_servers, **security)
-    try:
-        await client.bootstrap()
-        yield client
-    except KafkaError as error:
-        raise ConfigurationError(
-            f"Kafka answered at STREAMS_KAFKA_BOOTSTRAP_SERVERS, but then failed: {type(error).__name__}: {error}. "
-            "Can this machine reach the brokers at the addresses that they advertise?"
-        ) from error
-    finally:
-        await client.close()
-
-
-async def _topics(client: AIOKafkaClient, settings: Settings) -> list[str]:
+async def _topics(admin: KafkaAdmin, settings: Settings) -> list[str]:
     pattern = settings.topic_pattern
-    wanted = None if pattern else list(settings.topic_names)
-    answer = await client.send(client.get_random_node(), MetadataRequest(wanted, allow_auto_topic_creation=False))
-    codes = {name: code for code, name, *_ in answer.topics}
+    found = (await admin.cluster(None if pattern else settings.topic_names)).topics
     if pattern:
-        return matching_topics(pattern, codes)
-    missing = sorted(name for name, code in codes.items() if code == UnknownTopicOrPartitionError.errno)
-    denied = sorted(name for name, code in codes.items() if code == TopicAuthorizationFailedError.errno)
-    problems = []
-    if missing:
-        problems.append(
-            f"STREAMS_TOPICS names topics that do not exist (or that this user may not see): {', '.join(missing)}. "
-            "Create them, mend the name, or allow READ on them."
-        )
-    if denied:
-        problems.append(
-            f"STREAMS_TOPICS names topics that this user may not read: {', '.join(denied)}. "
-            "Add an ACL that allows READ (and DESCRIBE) on them."
-        )
+        return matching_topics(pattern, found)
+    problems = [
+        message.format(", ".join(names))
+        for code, message in _TOPIC_PROBLEMS.items()
+        if (names := _refused(found, code))
+    ]
     if problems:
         raise ConfigurationError("\n".join(problems))
-    return sorted(codes)
+    return sorted(found)
+
+
+_TOPIC_PROBLEMS: Mapping[int, str] = {
+    KafkaError.UNKNOWN_TOPIC_OR_PART: "STREAMS_TOPICS names topics that do not exist (or that this user may not see): "
+    "{}. Create them, correct the name, or allow READ on them.",
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "STREAMS_TOPICS names topics that this user may not read: {}. "
+    "Add an ACL that allows READ (and DESCRIBE) on them.",
+}
+
+
+def _refused(topics: Mapping[str, Topic | KafkaError], code: int) -> list[str]:
+    """The topics for which the broker answered with an error of this code."""
+    return sorted(name for name, found in topics.items() if isinstance(found, KafkaError) and found.code() == code)
 
 
 def matching_topics(pattern: re.Pattern[str], names: Iterable[str]) -> list[str]:
@@ -204,19 +124,13 @@ def matching_topics(pattern: re.Pattern[str], names: Iterable[str]) -> list[str]
     return found
 
 
-async def _check_group(client: AIOKafkaClient, group: str) -> None:
+async def _check_group(admin: KafkaAdmin, settings: Settings) -> None:
     """A group that this user may not use; a coordinator that is still being elected is waited for."""
-    deadline = asyncio.get_running_loop().time() + COORDINATOR_TIMEOUT_SECONDS
-    while True:
-        try:
-            await client.coordinator_lookup(CoordinationType.GROUP, group)
-            return
-        except GroupAuthorizationFailedError as error:
-            raise ConfigurationError(
-                f"this user may not use the consumer group {group} (STREAMS_CONSUMER_GROUP). "
-                "Add an ACL that allows READ on the group."
-            ) from error
-        except KafkaError as error:
-            if not error.retriable or asyncio.get_running_loop().time() > deadline:
-                raise
-            await asyncio.sleep(0.2)
+    try:
+        group = await once_coordinated(lambda: admin.group(settings.consumer_group))
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
+            raise
+        raise ConfigurationError(f"{explain(error.args[0], settings)}") from error
+    if group.operations is not None and "READ" not in group.operations:
+        raise ConfigurationError(str(explain(KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED), settings)))

@@ -61,7 +61,7 @@ def field_mistakes(error: ValidationError, model: type[BaseModel], origins: Mapp
 
 def cross_field_mistakes(settings: Settings, invalid: Collection[str]) -> list[str]:
     """A line for each pair of settings that do not fit, but for those about a field that is `invalid` anyway."""
-    checks = (_sasl, _tls, _s3, _sqs, _timing, _object_keys)
+    checks = (_sasl, _group, _tls, _s3, _sqs, _timing, _object_keys)
     return [
         f"{variable(fields[0])}: {message}"
         for check in checks
@@ -113,22 +113,56 @@ def _missing(settings: Settings, fields: Sequence[str]) -> list[str]:
     return [field for field in fields if not getattr(settings, field)]
 
 
+_USER: Final = ("kafka_sasl_username", "kafka_sasl_password")
+_OAUTH: Final = ("kafka_oauth_token_url", "kafka_oauth_client_id", "kafka_oauth_client_secret")
+# Other ways of librdkafka's to a token, which take other properties (of the client properties file).
+_OTHER_GRANTS: Final = ("sasl.oauthbearer.grant.type", "sasl.oauthbearer.assertion.", "sasl.oauthbearer.metadata.")
+
+
 def _sasl(settings: Settings) -> Iterator[Mistake]:
     protocol, mechanism = settings.kafka_security_protocol, settings.kafka_sasl_mechanism
-    user = ("kafka_sasl_username", "kafka_sasl_password")
-    oauth = ("kafka_oauth_token_url", "kafka_oauth_client_id", "kafka_oauth_client_secret")
     if not settings.uses_sasl:
-        for field in ("kafka_sasl_mechanism", *user, *oauth):
+        for field in ("kafka_sasl_mechanism", *_USER, *_OAUTH):
             if getattr(settings, field):
                 remedy = f"set {variable('kafka_security_protocol')}=SASL_SSL, or take it out"
                 yield (field, "kafka_security_protocol"), f"is set, but {protocol} does not log in; {remedy}."
         return
     if mechanism is None:
-        others = "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER"
+        others = "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER or AWS_MSK_IAM"
         yield ("kafka_sasl_mechanism", "kafka_security_protocol"), f"is not set, {protocol} needs one of {others}."
         return
-    for field in _missing(settings, oauth if mechanism == "OAUTHBEARER" else user):
+    for field in _missing(settings, _needed_to_log_in(settings)):
         yield (field, "kafka_sasl_mechanism", "kafka_security_protocol"), f"is not set, and {mechanism} needs it."
+    if mechanism == "AWS_MSK_IAM" and not settings.kafka_region:
+        yield (
+            ("kafka_aws_region", "kafka_sasl_mechanism", "kafka_bootstrap_servers"),
+            "is not set, and the brokers' names hold no region; AWS_MSK_IAM signs for one, for example eu-central-1.",
+        )
+
+
+def _needed_to_log_in(settings: Settings) -> tuple[str, ...]:
+    if settings.kafka_sasl_mechanism == "AWS_MSK_IAM":
+        return ()
+    if settings.kafka_sasl_mechanism != "OAUTHBEARER":
+        return _USER
+    return () if any(name.startswith(_OTHER_GRANTS) for name in settings.kafka_options) else _OAUTH
+
+
+def _group(settings: Settings) -> Iterator[Mistake]:
+    if settings.kafka_group_protocol != "consumer":
+        return
+    protocol = f"{variable('kafka_group_protocol')}=consumer"
+    if "kafka_session_timeout_seconds" in settings.model_fields_set:
+        yield (
+            ("kafka_session_timeout_seconds", "kafka_group_protocol"),
+            f"is set, but with {protocol} it is the brokers' group.consumer.session.timeout.ms; take it out.",
+        )
+    if "heartbeat.interval.ms" in settings.kafka_options:
+        yield (
+            ("kafka_client_properties", "kafka_group_protocol"),
+            f"heartbeat.interval.ms is set, but with {protocol} it is the brokers' "
+            "group.consumer.heartbeat.interval.ms; take it out.",
+        )
 
 
 def _tls(settings: Settings) -> Iterator[Mistake]:

@@ -103,7 +103,11 @@ class ClientPropertiesSource(PydanticBaseSettingsSource):
     def __call__(self) -> dict[str, Any]:
         """All values of the file, by field name."""
         properties = client_properties(self.current_state)
-        return dict(properties.values) if properties else {}
+        values = dict(properties.values) if properties else {}
+        # Confluent Cloud writes it into every file; with this protocol it is the brokers'.
+        if str(self.current_state.get("kafka_group_protocol", "")).lower() == "consumer":
+            values.pop("kafka_session_timeout_seconds", None)
+        return values
 
 
 def _holds_secret(annotation: Any) -> bool:

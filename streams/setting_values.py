@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 _TOPIC: Final = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 _HOST_AND_PORT: Final = re.compile(r"(?:[A-Z_]+://)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
 _QUEUE_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,80}|[A-Za-z0-9_-]{1,75}\.fifo")
+_MSK_HOST: Final = re.compile(r"\.kafka(?:-serverless)?\.([a-z0-9-]+)\.(?:amazonaws\.com(?:\.cn)?|api\.aws)(?=:)")
 _EXTENSION: Final = re.compile(r"([A-Za-z]+)=([^\x00-\x1f,=]+)")
 MAX_PREFIX_BYTES: Final = 512
 MAX_TAGS: Final = 10
@@ -69,6 +70,12 @@ def parse_servers(servers: str) -> tuple[str, ...]:
 def check_servers(servers: str) -> str:
     """Bootstrap servers as a clean comma-separated list of `host:port`."""
     return ",".join(parse_servers(servers))
+
+
+def msk_region(servers: str) -> str | None:
+    """The region in the names of Amazon MSK's brokers: `b-1.orders.a1b2c3.c4.kafka.eu-central-1.amazonaws.com:9098`."""
+    found = _MSK_HOST.search(servers)
+    return None if found is None else found[1]
 
 
 def check_prefix(prefix: str) -> str:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -17,6 +19,7 @@ from pydantic import (
     ByteSize,
     Field,
     JsonValue,
+    PrivateAttr,
     SecretStr,
     StringConstraints,
     ValidationError,
@@ -43,6 +46,7 @@ from streams.setting_values import (
     check_topics,
     check_url,
     is_pattern,
+    msk_region,
     parse_extensions,
     parse_tags,
     parse_topic_names,
@@ -57,6 +61,7 @@ Upper = BeforeValidator(lambda value: value.upper() if isinstance(value, str) el
 Lower = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
 Seconds = Annotated[float, Field(allow_inf_nan=False)]
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
+SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "AWS_MSK_IAM"]
 Price = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -87,8 +92,11 @@ class Settings(BaseSettings):
     kafka_security_protocol: Annotated[Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], Upper] = _setting(
         "PLAINTEXT", "How to speak to the brokers; Confluent Cloud takes SASL_SSL.", "SASL_SSL"
     )
-    kafka_sasl_mechanism: Annotated[Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None, Upper] = (
-        _setting(None, "How to log in, with a SASL protocol; API keys of Confluent Cloud take PLAIN.", "PLAIN")
+    kafka_sasl_mechanism: Annotated[SaslMechanism | None, Upper] = _setting(
+        None,
+        "How to log in, with a SASL protocol; API keys of Confluent Cloud take PLAIN, IAM access control of Amazon MSK "
+        "takes AWS_MSK_IAM.",
+        "PLAIN",
     )
     kafka_sasl_username: Text | None = _setting(None, "User name or API key, for PLAIN and SCRAM.", "KJ4VXAMPLE2K7Q3T")
     kafka_sasl_password: Secret | None = _setting(None, "Password or API secret, for PLAIN and SCRAM.", "my-secret")
@@ -121,9 +129,16 @@ class Settings(BaseSettings):
         "SASL extensions sent with the token; Confluent Cloud needs logicalCluster and identityPoolId.",
         "logicalCluster=lkc-abc123,identityPoolId=pool-xyz",
     )
+    kafka_aws_region: Word | None = _setting(
+        None,
+        "Region of the MSK cluster, for AWS_MSK_IAM.",
+        "eu-central-1",
+        default_text="the one in the brokers' names, else as STREAMS_S3_REGION",
+    )
     kafka_client_properties: Annotated[ReadableFile, AfterValidator(check_client_properties)] | None = _setting(
         None,
-        "A client.properties file as Confluent Cloud hands it out; variables that are set win over it.",
+        "A client.properties file as Confluent Cloud hands it out, in Java's names or librdkafka's; variables that are "
+        "set win over it. What is no setting here goes to librdkafka as it stands.",
         "/etc/kafka/client.properties",
     )
     kafka_client_id: Word = _setting("streams", "Name of this client in the brokers' logs and quotas.", "orders-to-s3")
@@ -135,8 +150,19 @@ class Settings(BaseSettings):
         "Static membership: an id of this worker alone, which spares a rebalance when it restarts.",
         "streams-0",
     )
+    kafka_group_protocol: Annotated[Literal["classic", "consumer"], Lower] = _setting(
+        "classic",
+        "How workers share partitions: classic, or consumer (KIP-848), where the brokers (4.0 or later) do it. All "
+        "workers of a group use the same.",
+        "consumer",
+    )
     kafka_session_timeout_seconds: Seconds = _setting(
-        45.0, "How long the group waits for a silent worker before others take over.", "30", ge=6, le=1800
+        45.0,
+        "How long the group waits for a silent worker before others take over; with the consumer protocol this is the "
+        "brokers' group.consumer.session.timeout.ms.",
+        "30",
+        ge=6,
+        le=1800,
     )
     kafka_fetch_max_bytes: ByteSize = _setting(
         ByteSize(1024**2), "Largest fetch per partition.", "4MiB", ge=1024, le=1024**3
@@ -420,6 +446,8 @@ class Settings(BaseSettings):
         None, "Directory for Faust's local files.", "/var/lib/streams", default_text="a temporary directory"
     )
 
+    _kafka_options: Mapping[str, str] = PrivateAttr(default_factory=dict)
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -431,6 +459,21 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments (tests), then the environment, then the Kafka client properties file."""
         return init_settings, EnvironmentSource(settings_cls, os.environ), ClientPropertiesSource(settings_cls)
+
+    def model_post_init(self, _context: Any) -> None:
+        """Keeps what the client properties file says beyond the settings."""
+        properties = client_properties({"kafka_client_properties": self.kafka_client_properties})
+        self._kafka_options = MappingProxyType(properties.options if properties else {})
+
+    @property
+    def kafka_options(self) -> Mapping[str, str]:
+        """What the client properties file says under librdkafka's own names, beyond the settings; may hold secrets."""
+        return self._kafka_options
+
+    @property
+    def kafka_region(self) -> str | None:
+        """The AWS region of the brokers, for AWS_MSK_IAM."""
+        return self.kafka_aws_region or msk_region(self.kafka_bootstrap_servers) or self.s3_region
 
     @property
     def topic_names(self) -> tuple[str, ...]:

@@ -20,6 +20,8 @@ from tests.services.worker import WorkerProcess
 
 AssertArchives = Callable[[Mapping[str, str]], WorkerProcess]
 
+CLIENTS = 5
+"""Consumer, admin, and what the checks before the start need."""
 PASSWORD_MECHANISMS = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 
@@ -59,11 +61,13 @@ def test_archives_over_sasl(
 
 @pytest.mark.parametrize("protocol", ["SASL_PLAINTEXT", "SASL_SSL"])
 def test_archives_over_oauth(protocol: str, secure_broker: KafkaBroker, assert_archives: AssertArchives) -> None:
-    """Client credentials are exchanged for a token, once for all connections of the process."""
+    """Client credentials are exchanged for a token, once for each client of librdkafka's in the process."""
     with TokenServer() as tokens:
         extras = {"STREAMS_KAFKA_OAUTH_SCOPE": "kafka.read", "STREAMS_KAFKA_OAUTH_EXTENSIONS": "logicalCluster=lkc-1"}
         assert_archives(oauth(secure_broker, tokens.url, protocol) | extras)
-        assert [{"grant_type": "client_credentials", "scope": "kafka.read"}] == tokens.requests
+        assert {"grant_type": "client_credentials", "scope": "kafka.read"} == tokens.requests[0]
+        assert [] == [form for form in tokens.requests if form != tokens.requests[0]]
+        assert len(tokens.requests) <= CLIENTS
 
 
 def test_archives_over_tls(secure_broker: KafkaBroker, assert_archives: AssertArchives) -> None:

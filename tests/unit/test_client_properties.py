@@ -112,9 +112,9 @@ def test_confluent_cloud_java_file_is_understood(path: Path) -> None:
         "acks",
         "basic.auth.credentials.source",
         "basic.auth.user.info",
-        "client.dns.lookup",
         "schema.registry.url",
     )
+    assert {"client.dns.lookup": "use_all_dns_ips"} == properties.options
     assert f"{path}:4 (sasl.jaas.config)" == properties.origins["kafka_sasl_password"]
 
 
@@ -167,12 +167,73 @@ def test_pem_stores_are_taken(path: Path) -> None:
     assert settings_of(path, text) == {"kafka_ssl_ca_file": "/a/trust.store", "kafka_ssl_cert_file": "/a/me.pem"}
 
 
+def test_librdkafkas_own_properties_go_through(path: Path) -> None:
+    """Whatever is no setting keeps its name and its text; an empty value counts as not set."""
+    path.write_text(
+        "socket.timeout.ms=20000\nheartbeat.interval.ms=2000\nssl.endpoint.identification.algorithm=https\n"
+        "ssl.crl.location=/a/crl.pem\nssl.truststore.certificates=-----BEGIN\nbroker.address.family=\n"
+        "key.deserializer=org.apache.kafka.common.serialization.StringDeserializer\nlinger.ms=5\n"
+    )
+    properties = read_client_properties(path)
+    assert {} == properties.values
+    assert {
+        "socket.timeout.ms": "20000",
+        "heartbeat.interval.ms": "2000",
+        "ssl.endpoint.identification.algorithm": "https",
+        "ssl.crl.location": "/a/crl.pem",
+        "ssl.ca.pem": "-----BEGIN",
+    } == properties.options
+    assert ("key.deserializer", "linger.ms") == properties.ignored
+
+
+def test_pkcs12_key_store_goes_through(path: Path) -> None:
+    """librdkafka reads it, where Java's own format must be converted."""
+    path.write_text("ssl.keystore.location=/a/me.keystore\nssl.keystore.type=PKCS12\nssl.keystore.password=hunter2\n")
+    options = {"ssl.keystore.location": "/a/me.keystore", "ssl.keystore.password": "hunter2"}
+    assert options == read_client_properties(path).options
+
+
+def test_msk_file_is_understood(path: Path) -> None:
+    """As AWS prints it for Java: the mechanism says it all."""
+    assert settings_of(
+        path,
+        "security.protocol=SASL_SSL\nsasl.mechanism=AWS_MSK_IAM\n"
+        "sasl.jaas.config=software.amazon.msk.auth.iam.IAMLoginModule required;\n"
+        "sasl.client.callback.handler.class=software.amazon.msk.auth.iam.IAMClientCallbackHandler\n",
+    ) == {"kafka_security_protocol": "SASL_SSL", "kafka_sasl_mechanism": "AWS_MSK_IAM"}
+
+
+def test_systems_authorities_may_be_named(path: Path) -> None:
+    """`probe` is librdkafka's word for the default, not a file."""
+    assert {} == settings_of(path, "ssl.ca.location=probe")
+
+
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
         ("ssl.truststore.location=/a/trust.jks", "is a Java key store; export its certificates as PEM"),
         ("ssl.truststore.location=/a/t.pem\nssl.truststore.type=JKS", "STREAMS_KAFKA_SSL_CA_FILE"),
-        ("ssl.keystore.location=/a/me.p12", "STREAMS_KAFKA_SSL_CERT_FILE"),
+        ("ssl.keystore.location=/a/me.jks", "STREAMS_KAFKA_SSL_CERT_FILE"),
+        ("ssl.truststore.location=/a/ca.p12", "STREAMS_KAFKA_SSL_CA_FILE"),
+        ("fetch.mim.bytes=1", "there is no such property, neither librdkafka's nor Java's"),
+        ("fetch.min.bytes=many", 'librdkafka refuses its value (Invalid value for configuration property "fetch.min'),
+        ("client.dns.lookup=default", "librdkafka refuses its value"),
+        ("error_cb=print", "cannot be given in a file"),
+        ("group.id=orders", "may not be set here: set STREAMS_CONSUMER_GROUP instead"),
+        ("group.instance.id=a", "STREAMS_KAFKA_GROUP_INSTANCE_ID"),
+        ("group.protocol=consumer", "STREAMS_KAFKA_GROUP_PROTOCOL"),
+        ("enable.auto.commit=true", "may not be set here: the worker commits what is durable"),
+        ("isolation.level=read_uncommitted", "only events of committed transactions"),
+        ("partition.assignment.strategy=range", "partitions that move one by one"),
+        ("max.partition.fetch.bytes=1", "STREAMS_KAFKA_FETCH_MAX_BYTES"),
+        ("queued.min.messages=1", "STREAMS_MAX_IN_FLIGHT_BYTES"),
+        ("max.poll.interval.ms=1", "the worker polls at all times"),
+        ("allow.auto.create.topics=true", "a topic that does not exist"),
+        ("debug=security", "STREAMS_LOG_LEVEL"),
+        ("ssl.endpoint.identification.algorithm=", "may not be switched off"),
+        ("ssl.endpoint.identification.algorithm=none", "may not be switched off"),
+        ("enable.ssl.certificate.verification=false", "may not be switched off"),
+        ("sasl.jaas.config=a.IAMLoginModule required awsProfileName='hunter2';", "set AWS_PROFILE"),
         ("sasl.password={{ CLUSTER_API_SECRET }}", "still holds the placeholder {{ CLUSTER_API_SECRET }}"),
         ("bootstrap.servers=<BROKER ENDPOINT>", "still holds the placeholder"),
         ("session.timeout.ms=45s", "is not a whole number of milliseconds"),
@@ -213,4 +274,5 @@ def test_unreadable_file_is_named(path: Path, content: bytes | None) -> None:
 def test_repr_shows_no_secret(path: Path) -> None:
     """The result may end up in a log or a traceback."""
     path.write_text(CONFLUENT_CLOUD_JAVA)
+    path.write_text(CONFLUENT_CLOUD_JAVA + "sasl.oauthbearer.config=a/b+c=")
     assert "a/b+c=" not in f"{read_client_properties(path)!r}{parse_properties(CONFLUENT_CLOUD_JAVA)!r}"

@@ -175,6 +175,15 @@ def test_mistakes_of_every_kind_are_reported_together(monkeypatch: pytest.Monkey
         ({**SASL, "KAFKA_SASL_USERNAME": "key"}, "STREAMS_KAFKA_SASL_PASSWORD: is not set, and PLAIN needs it."),
         ({**SASL, "KAFKA_SASL_MECHANISM": "OAUTHBEARER"}, "STREAMS_KAFKA_OAUTH_TOKEN_URL: is not set, and OAUTHBEARER"),
         (
+            {**SASL, "KAFKA_SASL_MECHANISM": "AWS_MSK_IAM"},
+            "STREAMS_KAFKA_AWS_REGION: is not set, and the brokers' names hold no region",
+        ),
+        (
+            {"KAFKA_GROUP_PROTOCOL": "consumer", "KAFKA_SESSION_TIMEOUT_SECONDS": "30"},
+            "STREAMS_KAFKA_SESSION_TIMEOUT_SECONDS: is set, but with STREAMS_KAFKA_GROUP_PROTOCOL=consumer it is the",
+        ),
+        ({"KAFKA_GROUP_PROTOCOL": "eager"}, "STREAMS_KAFKA_GROUP_PROTOCOL: 'eager': should be 'classic' or 'consumer'"),
+        (
             {"KAFKA_SASL_MECHANISM": "PLAIN"},
             "is set, but PLAINTEXT does not log in; set STREAMS_KAFKA_SECURITY_PROTOCOL",
         ),
@@ -347,6 +356,60 @@ def test_client_properties_are_read_below_the_environment(monkeypatch: pytest.Mo
         settings.kafka_session_timeout_seconds,
         settings.kafka_client_id,
     ) == ("cloud:9092", "SASL_SSL", "key", 30.0, "from-environment")
+
+
+def test_librdkafkas_own_properties_are_kept_beside_the_settings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """They cannot be changed, and no repr shows them."""
+    path = tmp_path / "client.properties"
+    path.write_text("fetch.min.bytes=17\nssl.key.pem=hunter2\n")
+    settings = load(monkeypatch, KAFKA_CLIENT_PROPERTIES=str(path))
+    assert {"fetch.min.bytes": "17", "ssl.key.pem": "hunter2"} == dict(settings.kafka_options)
+    assert "hunter2" not in repr(settings)
+    with pytest.raises(TypeError):
+        settings.kafka_options["fetch.min.bytes"] = "18"  # type: ignore[index]  # what the test is about
+
+
+def test_brokers_keep_the_session_with_the_new_group_protocol(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The session timeout that Confluent Cloud writes into every file is left out; a heartbeat is a mistake."""
+    path = tmp_path / "client.properties"
+    path.write_text("session.timeout.ms=30000\n")
+    settings = load(monkeypatch, KAFKA_CLIENT_PROPERTIES=str(path), KAFKA_GROUP_PROTOCOL="Consumer")
+    assert ("consumer", 45.0) == (settings.kafka_group_protocol, settings.kafka_session_timeout_seconds)
+    path.write_text("heartbeat.interval.ms=2000\n")
+    (line,) = mistakes(monkeypatch, KAFKA_CLIENT_PROPERTIES=str(path), KAFKA_GROUP_PROTOCOL="consumer")
+    assert "group.consumer.heartbeat.interval.ms" in line
+
+
+def test_another_grant_needs_no_client_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """librdkafka's other ways to a token take properties of their own."""
+    path = tmp_path / "client.properties"
+    path.write_text("sasl.oauthbearer.metadata.authentication.type=azure_imds\nsasl.oauthbearer.config=query=a\n")
+    oauth = {**SASL, "KAFKA_SASL_MECHANISM": "OAUTHBEARER", "KAFKA_CLIENT_PROPERTIES": str(path)}
+    assert "OAUTHBEARER" == load(monkeypatch, **oauth).kafka_sasl_mechanism
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"KAFKA_BOOTSTRAP_SERVERS": "b-1.a.b2.c4.kafka.eu-west-1.amazonaws.com:9098"}, "eu-west-1"),
+        ({"KAFKA_BOOTSTRAP_SERVERS": "boot-x1.c2.kafka-serverless.us-east-1.amazonaws.com:9098"}, "us-east-1"),
+        ({"KAFKA_BOOTSTRAP_SERVERS": "b-1.a.b2.c4.kafka.cn-north-1.amazonaws.com.cn:9098"}, "cn-north-1"),
+        ({"KAFKA_BOOTSTRAP_SERVERS": "kafka.example.com:9098", "S3_REGION": "eu-west-2"}, "eu-west-2"),
+        (
+            {
+                "KAFKA_AWS_REGION": "eu-west-3",
+                "KAFKA_BOOTSTRAP_SERVERS": "b-1.a.b2.c4.kafka.eu-west-1.amazonaws.com:9098",
+            },
+            "eu-west-3",
+        ),
+    ],
+)
+def test_region_of_msk_is_found(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], expected: str) -> None:
+    """Ours first, then the brokers' names, then where everything else of AWS is."""
+    msk = {**SASL, "KAFKA_SASL_MECHANISM": "AWS_MSK_IAM"}
+    assert expected == load(monkeypatch, **msk | variables).kafka_region
 
 
 def test_wrong_value_from_the_file_names_file_and_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
