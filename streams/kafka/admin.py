@@ -1,16 +1,16 @@
 """Questions to the cluster that join no group and change nothing: topics with their identity, offsets, settings.
 
-One `KafkaAdmin` a process. Every method awaits librdkafka's answer without holding a thread, is bounded in time, and
-answers partition by partition: one that has no leader costs only its own answer.
+One `KafkaAdmin` a process. Every method but `cluster` awaits librdkafka's answer without holding a thread. All are
+bounded in time, and answer partition by partition: one that has no leader costs only its own answer.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
 
 from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as _TopicPartition
@@ -21,6 +21,8 @@ from streams.record import TopicPartition
 from streams.settings import Settings
 
 REQUEST_SECONDS: Final = 10.0
+COORDINATOR_SECONDS: Final = 20.0
+_COORDINATOR_PAUSE_SECONDS: Final = 0.2
 NO_TOPIC_ID: Final = "AAAAAAAAAAAAAAAAAAAAAA"
 """The id of zeros, which a broker before 2.8 (KIP-516) is taken to answer."""
 
@@ -48,6 +50,36 @@ class Topic:
 
 
 @dataclass(frozen=True, slots=True)
+class Broker:
+    """A broker as it advertises itself."""
+
+    id: int
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Brokers, and topics (without their identity) by name; in a topic's place the error that the broker has for it."""
+
+    brokers: tuple[Broker, ...]
+    topics: Mapping[str, Topic | KafkaError] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A consumer group as its coordinator sees it; one that does not exist is `Dead` and has no members."""
+
+    state: str
+    """`Stable`, `Empty`, `PreparingRebalancing`, …"""
+    members: tuple[str, ...]
+    """`client id at host`."""
+    coordinator: int | None
+    operations: frozenset[str] | None
+    """What this user may do with it (`READ`, `DESCRIBE`, …); `None` where the broker does not say (KIP-430)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Committed:
     """What a group has committed for a partition."""
 
@@ -65,6 +97,20 @@ class KafkaAdmin:
     def __init__(self, settings: Settings) -> None:
         # Its log lines would only be handed out by polling it; what fails is in the answers.
         self._client = AdminClient({**client_options(settings), "log_level": 0})
+
+    async def cluster(self, topics: Iterable[str] | None = None) -> Cluster:
+        """Brokers and topics (`None`: all that this user may see), told by any broker that can be reached.
+
+        The others ask where a broker says that it is; this asks a bootstrap server where that is all there is.
+        """
+        names: list[str | None] = [None] if topics is None else [*sorted(set(topics))]
+        answers = await asyncio.gather(*(asyncio.to_thread(self._list_topics, name) for name in names or [None]))
+        found = {name: _listed_topic(topic) for answer in answers for name, topic in answer.topics.items()}
+        brokers = [Broker(one.id, one.host, one.port) for one in answers[0].brokers.values()]
+        return Cluster(tuple(sorted(brokers, key=lambda one: one.id)), found)
+
+    def _list_topics(self, name: str | None) -> Any:
+        return self._client.list_topics(**({} if name is None else {"topic": name}), timeout=REQUEST_SECONDS)
 
     async def topics(self, names: Iterable[str]) -> dict[str, Topic | KafkaError]:
         """Identity and partitions of each topic."""
@@ -119,6 +165,17 @@ class KafkaAdmin:
             raise KafkaException(KafkaError(KafkaError._PARTIAL, f"no answer for {missing[0].topic}"))
         return found
 
+    async def group(self, name: str) -> Group:
+        """State, members and rights (needs DESCRIBE on the group).
+
+        Raises:
+            KafkaException: the coordinator is away, loading or refuses.
+        """
+        futures = self._client.describe_consumer_groups(
+            [name], include_authorized_operations=True, request_timeout=REQUEST_SECONDS
+        )
+        return _group(await asyncio.wrap_future(futures[name]))
+
     async def configurations(self, topics: Iterable[str]) -> dict[str, Mapping[str, str] | KafkaError]:
         """The effective settings of each topic (needs DESCRIBE_CONFIGS on it)."""
         wanted = [ConfigResource(ResourceType.TOPIC, name) for name in sorted(set(topics))]
@@ -136,6 +193,30 @@ class KafkaAdmin:
         """The cluster's id."""
         answer = await asyncio.wrap_future(self._client.describe_cluster(request_timeout=REQUEST_SECONDS))
         return str(answer.cluster_id)
+
+
+T = TypeVar("T")
+
+_LOADING: Final = frozenset(
+    {KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.NOT_COORDINATOR}
+)
+
+
+async def once_coordinated(ask: Callable[[], Awaitable[T]], limit_seconds: float = COORDINATOR_SECONDS) -> T:
+    """What `ask` answers as soon as the group has a coordinator: one is chosen anew when brokers start or go.
+
+    Raises:
+        KafkaException: any other refusal, or there was no coordinator until `limit_seconds` had passed.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + limit_seconds
+    while True:
+        try:
+            return await ask()
+        except KafkaException as error:
+            if error.args[0].code() not in _LOADING or loop.time() > deadline:
+                raise
+        await asyncio.sleep(_COORDINATOR_PAUSE_SECONDS)
 
 
 async def _each(futures: Mapping[Any, Future[Any]]) -> dict[Any, Any]:
@@ -175,6 +256,27 @@ def _topic(found: Any) -> Topic | KafkaError:
         found.name,
         None if identity == NO_TOPIC_ID else identity,
         tuple(sorted(partitions, key=lambda one: one.number)),
+    )
+
+
+def _listed_topic(found: Any) -> Topic | KafkaError:
+    if found.error is not None:
+        error: KafkaError = found.error
+        return error
+    partitions = [
+        Partition(one.id, one.leader if one.leader >= 0 else None, len(one.replicas), len(one.isrs))
+        for one in found.partitions.values()
+    ]
+    return Topic(found.topic, None, tuple(sorted(partitions, key=lambda one: one.number)))
+
+
+def _group(found: Any) -> Group:
+    operations = found.authorized_operations
+    return Group(
+        found.state.name.title().replace("_", ""),
+        tuple(f"{one.client_id} at {one.host.lstrip('/')}" for one in found.members),
+        None if found.coordinator is None else found.coordinator.id,
+        None if operations is None else frozenset(one.name for one in operations),
     )
 
 

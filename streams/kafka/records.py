@@ -1,0 +1,50 @@
+"""A delivered message as a `Record`: one step, on the worker's hot path and for every command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from operator import methodcaller
+from typing import Any, Final
+
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE
+
+from streams.record import Headers, Record, TopicPartition
+
+NO_TIMESTAMP: Final = -1
+
+_headers_of: Final = methodcaller("headers")
+"""`message.headers()`, called so that its error is seen at once.
+
+Where a name is not UTF-8, confluent-kafka 2.16 returns a list and leaves the error set. Python notices that in a call
+made by C code, as here, but not in one of its own that it has optimized: there the error surfaces in some later call.
+"""
+
+ReadHeaders = Callable[[TopicPartition, int], Headers]
+
+
+def record_of(message: Any, read_headers: ReadHeaders) -> Record:
+    """The event that a message without an error is (0.9 µs, 1.3 µs with two headers).
+
+    Only -1 is Kafka's "no timestamp"; what is before 1970 is a time like any other.
+
+    Args:
+        message: confluent-kafka's `Message`; ask it for its headers nowhere else (see `_headers_of`).
+        read_headers: asked where a header's name is not UTF-8 (`HeaderReader.read`); what it raises is raised.
+    """
+    kind, timestamp_ms = message.timestamp()
+    try:
+        headers = _headers_of(message)
+    except (SystemError, UnicodeDecodeError):
+        # A second call would hand out a list with a hole where the name was.
+        headers = read_headers(TopicPartition(message.topic(), message.partition()), message.offset())
+    known = kind != TIMESTAMP_NOT_AVAILABLE
+    return Record(
+        message.topic(),
+        message.partition(),
+        message.offset(),
+        timestamp_ms if known and timestamp_ms != NO_TIMESTAMP else None,
+        kind - 1 if known else None,  # CREATE_TIME and LOG_APPEND_TIME are one higher in librdkafka
+        message.key(),
+        message.value(),
+        tuple(headers) if headers else (),
+    )
