@@ -29,6 +29,8 @@ from streams.costs import CostMeter, Prices
 from streams.dashboard.history import History
 from streams.delivery import Delivery
 from streams.errors import ConfigurationError
+from streams.kafka.admin import KafkaAdmin
+from streams.kafka.retention import Retention, topic_retentions
 from streams.kafka_security import aiokafka_security_options
 from streams.ledger_writer import LedgerWriter
 from streams.logs import logging_config
@@ -36,7 +38,6 @@ from streams.metrics import Metrics
 from streams.monitor import CountingMonitor
 from streams.preflight import check_kafka, check_web_port, matching_topics
 from streams.record import Record
-from streams.retention import Retention, topic_retentions
 from streams.retention_watch import RetentionWatch
 from streams.settings import Settings, load_settings
 from streams.sinks import LedgerSink, Sink, make_sink, usage_of
@@ -87,7 +88,7 @@ class StreamsApp(faust.App):
         )
         self.ledger = _ledger_writer(settings, sink, self.stats)
         costs = CostMeter(Prices.of(settings), partial(usage_of, sink, self.stats))
-        self.status = Status(self.stats, self.delivery, _retention_watch(settings, self.security), costs)
+        self.status = Status(self.stats, self.delivery, _retention_watch(settings), costs)
         self.status.identity = _identity(settings)
         self.history = History(self.status)
         if settings.admin_token is not None:
@@ -262,13 +263,10 @@ def _ledger_writer(settings: Settings, sink: Sink, stats: Stats) -> LedgerWriter
     )
 
 
-def _retention_watch(settings: Settings, security: dict[str, Any]) -> RetentionWatch:
-    connection = security | {
-        "bootstrap_servers": settings.kafka_bootstrap_servers,
-        "client_id": settings.kafka_client_id,
-    }
+def _retention_watch(settings: Settings) -> RetentionWatch:
     seconds = settings.kafka_retention_seconds
-    return RetentionWatch(partial(topic_retentions, connection), Retention(seconds) if seconds else None)
+    ask = partial(topic_retentions, KafkaAdmin(settings))
+    return RetentionWatch(ask, Retention(seconds) if seconds else None)
 
 
 def _add_agent(app: StreamsApp) -> None:

@@ -22,13 +22,14 @@ made by C code, as here, but not in one of its own that it has optimized: there 
 ReadHeaders = Callable[[TopicPartition, int], Headers]
 
 
-def record_of(message: Any, read_headers: ReadHeaders) -> Record:
-    """The event that a message without an error is (0.9 µs, 1.3 µs with two headers).
+def record_of(message: Any, topic: str, read_headers: ReadHeaders) -> Record:
+    """The event that a message without an error is (0.7 µs).
 
     Only -1 is Kafka's "no timestamp"; what is before 1970 is a time like any other.
 
     Args:
         message: confluent-kafka's `Message`; ask it for its headers nowhere else (see `_headers_of`).
+        topic: its topic's name, one string for all its messages (`message.topic()` makes one each time).
         read_headers: asked where a header's name is not UTF-8 (`HeaderReader.read`); what it raises is raised.
     """
     kind, timestamp_ms = message.timestamp()
@@ -36,10 +37,10 @@ def record_of(message: Any, read_headers: ReadHeaders) -> Record:
         headers = _headers_of(message)
     except (SystemError, UnicodeDecodeError):
         # A second call would hand out a list with a hole where the name was.
-        headers = read_headers(TopicPartition(message.topic(), message.partition()), message.offset())
+        headers = read_headers(TopicPartition(topic, message.partition()), message.offset())
     known = kind != TIMESTAMP_NOT_AVAILABLE
     return Record(
-        message.topic(),
+        topic,
         message.partition(),
         message.offset(),
         timestamp_ms if known and timestamp_ms != NO_TIMESTAMP else None,

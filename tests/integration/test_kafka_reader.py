@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from aiokafka import TopicPartition
 
 from streams.errors import ConfigurationError, KafkaReadError
-from streams.kafka_reader import KafkaReader
+from streams.kafka.reader import KafkaReader
+from streams.record import TopicPartition
 from streams.settings import Settings
 from tests.conftest import MakeTopic, Produce
 from tests.services.kafka import KafkaBroker

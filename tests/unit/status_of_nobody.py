@@ -7,7 +7,7 @@ from typing import Any
 
 from streams.costs import CostMeter, Prices, Usage
 from streams.delivery import Delivery
-from streams.retention import Retention
+from streams.kafka.retention import Retention
 from streams.retention_watch import RetentionWatch
 from streams.sinks.recording import RecordingSink
 from streams.stats import Stats
