@@ -284,4 +284,16 @@ def _committed(found: Any) -> Committed | KafkaError | None:
     if found.error is not None:
         error: KafkaError = found.error
         return error
-    return Committed(found.offset, found.metadata or "") if found.offset >= 0 else None
+    return Committed(found.offset, _metadata(found)) if found.offset >= 0 else None
+
+
+def _metadata(found: Any) -> str:
+    """What was committed with the offset; empty where confluent-kafka cannot tell.
+
+    It reads metadata up to a zero byte (2.16, `c_part_to_py`), which only confluent-kafka itself writes behind it. What
+    another client has committed may come with bytes behind it that are not its own, and then often is not UTF-8.
+    """
+    try:
+        return found.metadata or ""
+    except UnicodeDecodeError:
+        return ""

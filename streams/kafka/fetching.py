@@ -176,12 +176,15 @@ class Fetcher:
         first = self._consumer.poll(POLL_SECONDS)
         if first is None:
             return []
-        return [self._understood(one) for one in (first, *self._consumer.consume(MAX_RECORDS - 1, timeout=0))]
+        messages = (first, *self._consumer.consume(MAX_RECORDS - 1, timeout=0))
+        return [understood for one in messages if (understood := self._understood(one)) is not None]
 
-    def _understood(self, message: Any) -> Record | _Notice:
+    def _understood(self, message: Any) -> Record | _Notice | None:
         error, topic = message.error(), message.topic()
         if error is None:
             return record_of(message, topic, self._headers.read)
+        if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            return None  # librdkafka looks for the group's coordinator, but nothing here needs it
         tp = None if topic is None else TopicPartition(topic, message.partition())
         return _Notice(tp, message.offset() or 0, error)
 

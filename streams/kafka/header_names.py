@@ -159,7 +159,8 @@ class HeaderReader:
             if message.code in _FINAL:
                 raise _unreadable(tp, offset, message.error)
             if message.error:
-                why = message.error
+                # The group's coordinator is looked for, but nothing here needs it.
+                why = why if message.code == KafkaError.GROUP_AUTHORIZATION_FAILED else message.error
             elif message.offset == offset:
                 return message.headers
             elif message.offset > offset:

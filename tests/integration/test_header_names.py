@@ -115,6 +115,7 @@ async def test_every_login_of_the_worker_works_here_too(
         }
         with HeaderReader(options) as reader:
             if login is _plain:
+                secure_broker.grant(STRANGER, topic=secured_topic, operation=AclOperation.DESCRIBE)
                 with pytest.raises(KafkaReadError, match="TOPIC_AUTHORIZATION_FAILED"):
                     reader.read(TopicPartition(secured_topic, 0), 0)
                 secure_broker.grant(STRANGER, topic=secured_topic, operation=AclOperation.READ)
