@@ -291,7 +291,8 @@ def _metadata(found: Any) -> str:
     """What was committed with the offset; empty where confluent-kafka cannot tell.
 
     It reads metadata up to a zero byte (2.16, `c_part_to_py`), which only confluent-kafka itself writes behind it. What
-    another client has committed may come with bytes behind it that are not its own, and then often is not UTF-8.
+    another client has committed may come with bytes behind it that are not its own, and then often is not UTF-8:
+    `streams.kafka.commit_metadata` reads that one.
     """
     try:
         return found.metadata or ""

@@ -8,90 +8,43 @@ our own reads that one event once more, with the same configuration, TLS and log
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from collections.abc import Iterator, Mapping
 from time import monotonic
 from types import TracebackType
 from typing import Any, Final
 
-from confluent_kafka import KafkaError, cimpl
+from confluent_kafka import KafkaError
 
 from streams.envelope import ESCAPE
 from streams.errors import KafkaReadError
+from streams.kafka.librdkafka import INT, OK, POINTER, TEXT, end_consumer, librdkafka, make_consumer
 from streams.record import Headers, TopicPartition
 
 READ_LIMIT_SECONDS: Final = 15.0
 _POLL_MS: Final = 200
 _READ_ON_OFFSETS: Final = 2000
 """Closer than this to where the last one was read, the next is read on to: twenty times faster than beginning again."""
-_ERROR_BYTES: Final = 512
-_CONSUMER: Final = 1  # rd_kafka_type_t
-_OK: Final = 0
-_NO_CONSUMER_CLOSE: Final = 0x8
 _FINAL: Final = (
     KafkaError._AUTO_OFFSET_RESET,
     KafkaError._UNKNOWN_PARTITION,
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
 )
 
-_POINTER, _TEXT, _INT = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
-_SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
-    "rd_kafka_conf_new": (_POINTER, ()),
-    "rd_kafka_conf_set": (_INT, (_POINTER, _TEXT, _TEXT, _TEXT, ctypes.c_size_t)),
-    "rd_kafka_conf_destroy": (None, (_POINTER,)),
-    "rd_kafka_new": (_POINTER, (_INT, _POINTER, _TEXT, ctypes.c_size_t)),
-    "rd_kafka_destroy_flags": (None, (_POINTER, _INT)),
-    "rd_kafka_poll_set_consumer": (_INT, (_POINTER,)),
-    "rd_kafka_oauthbearer_set_token": (
-        _INT,
-        (_POINTER, _TEXT, ctypes.c_int64, _TEXT, ctypes.POINTER(_TEXT), ctypes.c_size_t, _TEXT, ctypes.c_size_t),
-    ),
-    "rd_kafka_topic_partition_list_new": (_POINTER, (_INT,)),
-    "rd_kafka_topic_partition_list_add": (_POINTER, (_POINTER, _TEXT, ctypes.c_int32)),
-    "rd_kafka_topic_partition_list_set_offset": (_INT, (_POINTER, _TEXT, ctypes.c_int32, ctypes.c_int64)),
-    "rd_kafka_topic_partition_list_destroy": (None, (_POINTER,)),
-    "rd_kafka_assign": (_INT, (_POINTER, _POINTER)),
-    "rd_kafka_consumer_poll": (_POINTER, (_POINTER, _INT)),
-    "rd_kafka_message_destroy": (None, (_POINTER,)),
-    "rd_kafka_message_errstr": (_TEXT, (_POINTER,)),
-    "rd_kafka_message_headers": (_INT, (_POINTER, ctypes.POINTER(_POINTER))),
-    "rd_kafka_header_get_all": (
-        _INT,
-        (
-            _POINTER,
-            ctypes.c_size_t,
-            ctypes.POINTER(_TEXT),
-            ctypes.POINTER(_POINTER),
-            ctypes.POINTER(ctypes.c_size_t),
-        ),
-    ),
-}
-
 
 class _Message(ctypes.Structure):
     """`rd_kafka_message_t`, as rdkafka.h defines it."""
 
     _fields_ = (
-        ("err", _INT),
-        ("rkt", _POINTER),
+        ("err", INT),
+        ("rkt", POINTER),
         ("partition", ctypes.c_int32),
-        ("payload", _POINTER),
+        ("payload", POINTER),
         ("len", ctypes.c_size_t),
-        ("key", _POINTER),
+        ("key", POINTER),
         ("key_len", ctypes.c_size_t),
         ("offset", ctypes.c_int64),
-        ("_private", _POINTER),
+        ("_private", POINTER),
     )
-
-
-@cache
-def _librdkafka() -> ctypes.CDLL:
-    """The library that confluent-kafka has loaded: its symbols are found through the extension module."""
-    library = ctypes.CDLL(cimpl.__file__)
-    for name, (result, arguments) in _SIGNATURES.items():
-        function = getattr(library, name)
-        function.restype, function.argtypes = result, arguments
-    return library
 
 
 class HeaderReader:
@@ -123,7 +76,7 @@ class HeaderReader:
         """Let go of the connections; the next `read` makes new ones."""
         self._next = None
         if self._consumer is not None:
-            _librdkafka().rd_kafka_destroy_flags(self._consumer, _NO_CONSUMER_CLOSE)
+            end_consumer(self._consumer)
             self._consumer = None
 
     def read(self, tp: TopicPartition, offset: int) -> Headers:
@@ -134,7 +87,7 @@ class HeaderReader:
         """
         try:
             if self._consumer is None:
-                self._consumer = _connected(self._options)
+                self._consumer = make_consumer(self._options)
             if not self._reads_on_to(tp, offset):
                 _assign(self._consumer, tp, offset)
             found = self._wait_for(tp, offset)
@@ -184,12 +137,12 @@ class _Fetched:
         message = _Message.from_address(address)
         self.code: int = message.err
         self.offset: int = message.offset
-        self.error = "" if self.code == _OK else str(KafkaError(self.code, _error_text(address)))
-        self.headers = tuple(_headers(address)) if self.code == _OK else ()
+        self.error = "" if self.code == OK else str(KafkaError(self.code, _error_text(address)))
+        self.headers = tuple(_headers(address)) if self.code == OK else ()
 
 
 def _poll(consumer: int | None, milliseconds: int) -> _Fetched | None:
-    library = _librdkafka()
+    library = librdkafka()
     address = library.rd_kafka_consumer_poll(consumer, milliseconds)
     if address is None:
         return None
@@ -200,19 +153,19 @@ def _poll(consumer: int | None, milliseconds: int) -> _Fetched | None:
 
 
 def _error_text(address: int) -> str:
-    said = _librdkafka().rd_kafka_message_errstr(address)
+    said = librdkafka().rd_kafka_message_errstr(address)
     return bytes(said or b"").decode("utf-8", "replace")
 
 
 def _headers(address: int) -> Iterator[tuple[str, bytes | None]]:
-    library, headers = _librdkafka(), _POINTER()
-    if library.rd_kafka_message_headers(address, ctypes.byref(headers)) != _OK:
+    library, headers = librdkafka(), POINTER()
+    if library.rd_kafka_message_headers(address, ctypes.byref(headers)) != OK:
         return  # it has none
-    name, value, size = _TEXT(), _POINTER(), ctypes.c_size_t()
+    name, value, size = TEXT(), POINTER(), ctypes.c_size_t()
     index = 0
     while (
         library.rd_kafka_header_get_all(headers, index, ctypes.byref(name), ctypes.byref(value), ctypes.byref(size))
-        == _OK
+        == OK
     ):
         content = None if value.value is None else ctypes.string_at(value.value, size.value)
         yield (name.value or b"").decode("utf-8", ESCAPE), content
@@ -220,7 +173,7 @@ def _headers(address: int) -> Iterator[tuple[str, bytes | None]]:
 
 
 def _assign(consumer: int, tp: TopicPartition, offset: int) -> None:
-    library, topic = _librdkafka(), tp.topic.encode()
+    library, topic = librdkafka(), tp.topic.encode()
     partitions = library.rd_kafka_topic_partition_list_new(1)
     try:
         library.rd_kafka_topic_partition_list_add(partitions, topic, tp.partition)
@@ -228,54 +181,5 @@ def _assign(consumer: int, tp: TopicPartition, offset: int) -> None:
         code = library.rd_kafka_assign(consumer, partitions)
     finally:
         library.rd_kafka_topic_partition_list_destroy(partitions)
-    if code != _OK:
+    if code != OK:
         raise _unreadable(tp, offset, str(KafkaError(code)))
-
-
-def _connected(options: Mapping[str, Any]) -> int:
-    """A consumer that is told what confluent-kafka's are told."""
-    library, said = _librdkafka(), ctypes.create_string_buffer(_ERROR_BYTES)
-    configuration = library.rd_kafka_conf_new()
-    for name, value in options.items():
-        if callable(value):
-            continue  # callbacks are Python's own matter, except for the one below
-        code = library.rd_kafka_conf_set(configuration, name.encode(), _text(value), said, _ERROR_BYTES)
-        if code != _OK:
-            library.rd_kafka_conf_destroy(configuration)
-            raise KafkaReadError(f"librdkafka takes no {name}: {_said(said)}")
-    consumer: int | None = library.rd_kafka_new(_CONSUMER, configuration, said, _ERROR_BYTES)
-    if consumer is None:
-        library.rd_kafka_conf_destroy(configuration)
-        raise KafkaReadError(f"librdkafka made no consumer: {_said(said)}")
-    library.rd_kafka_poll_set_consumer(consumer)
-    if (ask_for_token := options.get("oauth_cb")) is not None:
-        _log_in(consumer, ask_for_token, str(options.get("sasl.oauthbearer.config", "")))
-    return consumer
-
-
-def _text(value: Any) -> bytes:
-    return (str(value).lower() if isinstance(value, bool) else str(value)).encode()
-
-
-def _said(buffer: Any) -> str:
-    return bytes(buffer.value).decode("utf-8", "replace")
-
-
-def _log_in(consumer: int, ask_for_token: Callable[[str], tuple[Any, ...]], configuration: str) -> None:
-    """Give it a token of a callback as confluent-kafka takes one: (token, expiry in seconds[, principal[, {…}]])."""
-    token, expires_at_seconds, *rest = ask_for_token(configuration)
-    principal = str(rest[0]) if rest else ""
-    pairs = [str(text).encode() for pair in (rest[1] if len(rest) > 1 else {}).items() for text in pair]
-    said = ctypes.create_string_buffer(_ERROR_BYTES)
-    code = _librdkafka().rd_kafka_oauthbearer_set_token(
-        consumer,
-        str(token).encode(),
-        int(float(expires_at_seconds) * 1000),
-        principal.encode(),
-        (_TEXT * len(pairs))(*pairs),
-        len(pairs),
-        said,
-        _ERROR_BYTES,
-    )
-    if code != _OK:
-        raise KafkaReadError(f"librdkafka does not take the OAuth token: {_said(said)}")

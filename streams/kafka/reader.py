@@ -5,6 +5,7 @@ Events are read `read_committed`, as the worker reads them, so that both see the
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import aclosing
 from types import TracebackType
@@ -15,6 +16,8 @@ from confluent_kafka.admin import OffsetSpec
 
 from streams.errors import KafkaReadError
 from streams.kafka.admin import Committed, KafkaAdmin, once_coordinated
+from streams.kafka.commit_metadata import committed_exactly
+from streams.kafka.connection import client_options
 from streams.kafka.fetching import Fetcher
 from streams.kafka_security import aiokafka_security_options
 from streams.preflight import check_kafka
@@ -37,6 +40,7 @@ class KafkaReader:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._options = {**client_options(settings), "group.id": settings.consumer_group}
         self._names: list[str] = []
         self._admin: KafkaAdmin
         self._fetcher: Fetcher
@@ -90,7 +94,16 @@ class KafkaReader:
         what = f"read the offsets of the group {group}"
         asked = once_coordinated(lambda: self._admin.committed(group, partitions), COORDINATOR_TIMEOUT_SECONDS)
         found = _all_told(await _ask(what, asked), what)
-        return {tp: commit for tp, commit in found.items() if commit is not None}
+        return await self._with_exact_metadata(what, {tp: one for tp, one in found.items() if one is not None})
+
+    async def _with_exact_metadata(
+        self, what: str, commits: dict[TopicPartition, Committed]
+    ) -> dict[TopicPartition, Committed]:
+        """The same commits; one that was made meanwhile keeps its own offset and metadata together."""
+        if not any(one.metadata for one in commits.values()):
+            return commits
+        asked = asyncio.to_thread(committed_exactly, self._options, commits, COORDINATOR_TIMEOUT_SECONDS)
+        return await _ask(what, asked)
 
     async def read(self, partition: TopicPartition, start: int, stop: int) -> AsyncIterator[list[Record]]:
         """The committed events with `start <= offset < stop`, in batches, in order.
