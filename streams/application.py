@@ -32,12 +32,11 @@ from streams.dashboard.history import History
 from streams.delivery import Delivery
 from streams.errors import ConfigurationError
 from streams.kafka.admin import KafkaAdmin
-from streams.kafka_security import aiokafka_security_options
+from streams.kafka.retention import Retention, topic_retentions
 from streams.ledger_writer import LedgerWriter
 from streams.logs import logging_config
 from streams.metrics import Metrics
 from streams.preflight import check_kafka, check_web_port, matching_topics
-from streams.retention import Retention, topic_retentions
 from streams.retention_watch import RetentionWatch
 from streams.settings import Settings, load_settings
 from streams.sinks import LedgerSink, Sink, make_sink, usage_of
@@ -79,7 +78,7 @@ class StreamsApp(faust.App):
     def __init__(self, settings: Settings, sink: Sink, **options: Any) -> None:
         self.settings = settings
         self.stats = Stats()
-        self.security = aiokafka_security_options(settings)
+        self.admin = KafkaAdmin(settings)
         self.delivery = Delivery(
             sink,
             self.stats,
@@ -94,7 +93,7 @@ class StreamsApp(faust.App):
         self.status = Status(
             self.stats,
             self.delivery,
-            _retention_watch(settings, self.security),
+            _retention_watch(settings, self.admin),
             costs,
             _identity(settings),
             self._administration(),
@@ -121,7 +120,7 @@ class StreamsApp(faust.App):
         """
         if self.settings.web_enabled:
             check_web_port(self.settings)
-        self.event_topic.topics = await check_kafka(self.settings, self.security)
+        self.event_topic.topics = await check_kafka(self.settings)
         await self.delivery.sink.start()
 
     @property
@@ -247,7 +246,7 @@ def _max_buffered_events(settings: Settings) -> int:
 
 
 def _consumer_options(app: StreamsApp) -> ConsumerOptions:
-    settings, sink, admin = app.settings, app.delivery.sink, KafkaAdmin(app.settings)
+    settings, sink, admin = app.settings, app.delivery.sink, app.admin
     store = sink if isinstance(sink, IdentityStore) else None
     return ConsumerOptions(
         client=consumer_configuration(settings),
@@ -274,13 +273,9 @@ def _ledger_writer(settings: Settings, sink: Sink, stats: Stats) -> LedgerWriter
     )
 
 
-def _retention_watch(settings: Settings, security: dict[str, Any]) -> RetentionWatch:
-    connection = security | {
-        "bootstrap_servers": settings.kafka_bootstrap_servers,
-        "client_id": settings.kafka_client_id,
-    }
+def _retention_watch(settings: Settings, admin: KafkaAdmin) -> RetentionWatch:
     seconds = settings.kafka_retention_seconds
-    return RetentionWatch(partial(topic_retentions, connection), Retention(seconds) if seconds else None)
+    return RetentionWatch(partial(topic_retentions, admin), Retention(seconds) if seconds else None)
 
 
 def _add_agent(app: StreamsApp) -> None:
@@ -344,10 +339,10 @@ async def _log_summary(status: Status) -> None:
 async def _subscribe_to_new_topics(app: StreamsApp, pattern: re.Pattern[str]) -> None:
     """A pattern also means topics that are made later, and not those that are gone; Faust only knows fixed names."""
     consumer = app.attached_consumer
-    if consumer is None or consumer.admin is None:
+    if consumer is None:
         return
     try:
-        found = matching_topics(pattern, await consumer.admin.topic_names())
+        found = matching_topics(pattern, (await app.admin.cluster()).topics)
     except (KafkaException, ConfigurationError) as error:  # brokers that are away; topics that were deleted
         logger.warning("could not look for new topics, trying again in %.0f s: %s", TOPIC_REFRESH_SECONDS, error)
         return

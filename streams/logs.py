@@ -10,45 +10,18 @@ import orjson
 
 TEXT_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 QUIET_LOGGERS = {
-    "aiokafka": "WARNING",
     "botocore": "WARNING",
     "aiobotocore": "WARNING",
     "faust": "WARNING",
     "mode": "WARNING",
     "aiohttp.access": "WARNING",
-    "aiokafka.consumer.group_coordinator": "WARNING",
-    "aiokafka.consumer.subscription_state": "WARNING",
 }
 """Libraries that log every step of a start and of a rebalance; `STREAMS_LOG_LEVEL=debug` lets them speak."""
 TELLTALE_LOGGERS = {
-    "aiokafka.conn": "INFO",  # every request, a login's password and token among them
     "botocore": "INFO",  # bodies of requests and answers, those of AssumeRole among them
     "aiobotocore": "INFO",
 }
 """Libraries that log secrets at level debug: they are never set to it."""
-
-
-REPEAT_SECONDS = 10.0
-REPEATS_REMEMBERED = 1_000
-
-
-class OnceInAWhile(logging.Filter):
-    """Lets a message of the Kafka client through once in ten seconds: it has twenty a second while a broker is down."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._last: dict[tuple[str, str], float] = {}
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if not record.name.startswith("aiokafka"):
-            return True
-        kind = (record.name, str(record.msg))
-        if record.created - self._last.get(kind, 0.0) < REPEAT_SECONDS:
-            return False
-        if len(self._last) >= REPEATS_REMEMBERED:
-            self._last.clear()
-        self._last[kind] = record.created
-        return True
 
 
 class JsonFormatter(logging.Formatter):
@@ -85,10 +58,7 @@ def logging_config(log_format: str, level: str) -> dict[str, Any]:
             "text": {"format": TEXT_FORMAT},
             "json": {"()": JsonFormatter},
         },
-        "filters": {"once-in-a-while": {"()": OnceInAWhile}},
-        "handlers": {
-            "stderr": {"class": "logging.StreamHandler", "formatter": log_format, "filters": ["once-in-a-while"]}
-        },
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": log_format}},
         "root": {"handlers": ["stderr"], "level": upper},
         "loggers": {name: {"level": level} for name, level in quiet.items()},
     }

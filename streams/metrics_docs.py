@@ -15,8 +15,8 @@ from prometheus_client.core import Metric
 
 from streams.costs import CostMeter, Prices, Usage
 from streams.delivery import Delivery
+from streams.kafka.retention import Retention
 from streams.metrics import Metrics
-from streams.retention import Retention
 from streams.retention_watch import RetentionWatch
 from streams.sinks.recording import RecordingSink
 from streams.stats import Kind, Stats

@@ -6,7 +6,7 @@ Pure data, no I/O; the consumer makes one per event and nothing changes it after
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 NO_TIMESTAMP: Final = -1
 """Kafka's `RecordBatch.NO_TIMESTAMP`; every other number, below it too, is a time."""
@@ -74,17 +74,3 @@ class Record:
 def timestamp_or_none(timestamp_ms: int | None) -> int | None:
     """A timestamp as Kafka delivered it, `None` where it is Kafka's "none"."""
     return None if timestamp_ms == NO_TIMESTAMP else timestamp_ms
-
-
-def record_from_kafka(fetched: Any) -> Record:
-    """The event that aiokafka delivered (its `ConsumerRecord`)."""
-    return Record(
-        fetched.topic,
-        fetched.partition,
-        fetched.offset,
-        timestamp_or_none(fetched.timestamp),
-        fetched.timestamp_type,
-        fetched.key,
-        fetched.value,
-        fetched.headers,
-    )

@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from time import monotonic, time
 
-from aiokafka.errors import KafkaError
+from confluent_kafka import KafkaException
 
+from streams.kafka.retention import Retention, time_to_loss
 from streams.record import TopicPartition
-from streams.retention import Retention, time_to_loss
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +52,8 @@ class RetentionWatch:
         self._asked_at = now
         try:
             found = await self._ask(topics)
-        except (KafkaError, TimeoutError) as error:
-            self._say_unknown(sorted(topics), f"{type(error).__name__}: {error}")
+        except KafkaException as error:
+            self._say_unknown(sorted(topics), error.args[0].str())
             found = {topic: self._retentions.get(topic) for topic in topics}
         else:
             denied = sorted(topic for topic, retention in found.items() if retention is None)

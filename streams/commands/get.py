@@ -8,7 +8,6 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-from aiokafka import TopicPartition
 from faust.cli import argument, option
 from rich.table import Table
 
@@ -21,8 +20,8 @@ from streams.commands.command import EXIT_OK, EXIT_WRONG, StreamsCommand, json_o
 from streams.costs import Prices, describe_cost
 from streams.envelope import encode_envelope
 from streams.errors import DamagedObjectError, StreamsError
-from streams.kafka_reader import KafkaReader
-from streams.record import Record
+from streams.kafka.reader import KafkaReader
+from streams.record import Record, TopicPartition
 from streams.sinks.s3_reader import PAGE_OBJECTS, S3Reader
 
 VALUE_CHARACTERS_SHOWN = 60

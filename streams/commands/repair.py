@@ -10,7 +10,7 @@ from rich.table import Table
 
 from streams.commands.command import EXIT_OK, EXIT_WRONG, StreamsCommand, json_option
 from streams.commands.verify import asked_for, range_options, run_verification
-from streams.kafka_reader import KafkaReader
+from streams.kafka.reader import KafkaReader
 from streams.proof.page import describe_ranges
 from streams.proof.repair import Pace, PartitionRepair, Repairer, plan_repair, reasons_of, repair_exit_code
 from streams.proof.result import count_of

@@ -19,7 +19,7 @@ from streams.archive.positions import UsageError, parse_time
 from streams.commands.command import EXIT_OK, EXIT_WRONG, StreamsCommand, json_option
 from streams.costs import Prices, describe_cost, describe_priced
 from streams.errors import ConfigurationError
-from streams.kafka_reader import KafkaReader
+from streams.kafka.reader import KafkaReader
 from streams.proof.content import Sample
 from streams.proof.page import describe_ranges, render_page
 from streams.proof.report import CHECKSUM, Signature, checksum, make_report

@@ -22,7 +22,7 @@ def consumer_configuration(settings: Settings) -> dict[str, Any]:
         **client_options(settings),
         "group.id": settings.consumer_group,
         **_group(settings),
-        "client.rack": settings.kafka_client_rack or "",
+        **({"client.rack": settings.kafka_client_rack} if settings.kafka_client_rack else {}),
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "auto.offset.reset": "error",  # every partition is begun at a known offset; one that left its range is told
@@ -46,12 +46,14 @@ def _fetch_bytes(settings: Settings) -> int:
 
 
 def _group(settings: Settings) -> dict[str, Any]:
-    options: dict[str, Any] = {
-        "group.protocol": "classic",
-        "partition.assignment.strategy": "cooperative-sticky",
-        "session.timeout.ms": int(settings.kafka_session_timeout_seconds * 1000),
-        "heartbeat.interval.ms": int(settings.kafka_session_timeout_seconds * 1000 / 15),
-    }
+    options: dict[str, Any] = {"group.protocol": settings.kafka_group_protocol}
     if settings.kafka_group_instance_id:
         options["group.instance.id"] = settings.kafka_group_instance_id
-    return options
+    if settings.kafka_group_protocol == "consumer":
+        return options  # KIP-848: session timeout, heartbeat and assignor are the broker's
+    session_ms = int(settings.kafka_session_timeout_seconds * 1000)
+    return options | {
+        "partition.assignment.strategy": "cooperative-sticky",
+        "session.timeout.ms": session_ms,
+        "heartbeat.interval.ms": session_ms // 15,
+    }

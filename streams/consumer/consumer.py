@@ -29,7 +29,8 @@ from streams.consumer.runs import RUN_EVENTS, Run, message_of
 from streams.consumer.watch import KafkaWatch
 from streams.consumer.watermark import PartitionWatermark
 from streams.errors import ConfigurationError
-from streams.kafka.admin import KafkaAdmin
+from streams.kafka.admin import Committed, KafkaAdmin
+from streams.kafka.commit_metadata import committed_exactly
 from streams.kafka.identity import with_topic_id
 from streams.ledger import OpenLedger
 from streams.record import Record, TopicPartition, name_in_bucket
@@ -45,6 +46,7 @@ SHARE_OF_TIMEOUT_FOR_WRITES: Final = 0.7
 """What a drain gives to the writes in flight; the rest is for the commit and for leaving the group."""
 YIELD_EVERY_EVENTS: Final = 256
 DRAIN_POLL_SECONDS: Final = 0.01
+EXACTLY_SECONDS: Final = 10.0
 
 
 class WatermarkConsumer(Consumer):
@@ -89,7 +91,9 @@ class WatermarkConsumer(Consumer):
         """Make the clients; the group is joined with the first subscription."""
         options, loop = self.options, asyncio.get_running_loop()
         self.admin = options.admin
-        self._beginnings = Beginnings(self.admin, options.group, options.stats.conditions, options.lives)
+        self._beginnings = Beginnings(
+            self.admin, options.group, options.stats.conditions, options.lives, self._read_exactly
+        )
         self.watch = KafkaWatch(self.admin, self, options.stats.conditions, options.lives)
         options.lives.changed = self._topic_changed
         self._poller = Poller(
@@ -105,6 +109,9 @@ class WatermarkConsumer(Consumer):
             task.cancel()
         if self._poller is not None and not await self._poller.stop():
             logger.warning("the group could not be left in time; it misses this worker after the session timeout")
+
+    async def _read_exactly(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, Committed]:
+        return await asyncio.to_thread(committed_exactly, self.options.client, list(partitions), EXACTLY_SECONDS)
 
     @Service.task
     async def _watch_kafka(self) -> None:

@@ -16,7 +16,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any, Final, Protocol
 
@@ -24,6 +24,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as _TopicPartition
 
 from streams.consumer.room import Room
+from streams.errors import KafkaReadError
+from streams.kafka.header_names import HeaderReader
+from streams.kafka.logs import librdkafka_logger
 from streams.kafka.records import record_of, size_of
 from streams.record import UNKNOWN_LIFE, Life, Record, TopicPartition
 
@@ -147,6 +150,7 @@ class Poller:
         self._stopping = False
         self._closed = threading.Event()
         self._consumer: Any = None
+        self._headers = HeaderReader(configuration)
         self._epoch = 0
         self._owned: dict[TopicPartition, int] = {}
         self._reading: dict[TopicPartition, _Reading] = {}
@@ -165,7 +169,7 @@ class Poller:
         """
         self._consumer = Consumer(
             {**self._configuration, "on_commit": self._on_commit, "error_cb": self._on_error},
-            logger=logging.getLogger("librdkafka"),
+            logger=librdkafka_logger(),
         )
         self._thread.start()
 
@@ -271,6 +275,7 @@ class Poller:
     def _hand_over(self, messages: Iterable[Any]) -> None:
         """Give what was read to the event loop: whole, for whatever is in the handover may be taken at any moment."""
         batch: list[Fetched] = []
+        again: dict[TopicPartition, int] = {}
         reading: _Reading | None = None
         for message in messages:
             error = message.error()
@@ -281,16 +286,28 @@ class Poller:
             partition, topic = message.partition(), message.topic()
             if reading is None or reading.tp.partition != partition or reading.tp.topic != topic:
                 reading = self._reading.get(TopicPartition(topic, partition))
-                if reading is None:
-                    continue  # it was given away, or stopped, while this was on its way
-                batch.append(Fetched(reading.tp, reading.start.token))
-            record = record_of(message, reading.tp.topic, reading.start.life)
+                if reading is not None and reading.tp not in again:
+                    batch.append(Fetched(reading.tp, reading.start.token))
+            if reading is None or reading.tp in again:
+                continue  # it was given away, or stopped, while this was on its way
+            try:
+                record = record_of(message, reading.tp.topic, self._headers.read, reading.start.life)
+            except KafkaReadError as error:
+                logger.warning("%s: %s; it is read again", reading.tp, error)
+                again[reading.tp] = message.offset()
+                continue
             size_bytes = size_of(record)
             batch[-1].records.append(record)
             batch[-1].sizes_bytes.append(size_bytes)
             self._room.took(size_bytes)
         self.handover.extend(batch)
         self._tell_arrived()
+        self._read_again(again)
+
+    def _read_again(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Go back to events that could not be read whole: nothing behind them has been handed over."""
+        starts = {tp: self._reading[tp].start for tp in offsets if tp in self._reading}
+        self._start({tp: replace(start, offset=offsets[tp]) for tp, start in starts.items()})
 
     def _note_error(self, message: Any, error: KafkaError, batch: list[Fetched]) -> None:
         topic = message.topic()
@@ -440,6 +457,7 @@ class Poller:
         except (KafkaException, RuntimeError) as error:
             logger.warning("leaving the group failed: %s", error)
         finally:
+            self._headers.close()
             self._closed.set()
 
 

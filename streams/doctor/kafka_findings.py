@@ -6,34 +6,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from aiokafka import TopicPartition as TP
-from aiokafka.errors import (
-    GroupAuthorizationFailedError,
-    IllegalGenerationError,
-    KafkaError,
-    NoError,
-    OffsetOutOfRangeError,
-    RebalanceInProgressError,
-    TopicAuthorizationFailedError,
-    UnknownMemberIdError,
-    UnknownTopicOrPartitionError,
-)
+from confluent_kafka import KafkaError
 
-from streams.doctor.cluster import Fetched, Topic
 from streams.doctor.connection import Address, Connected, Problem, TlsFacts, login_name
 from streams.doctor.findings import Finding, Status, ok, unchecked, warning, wrong
 from streams.doctor.offsets import counted, duration
 from streams.doctor.remedies import KafkaAcls
-from streams.retention import retention_of
+from streams.kafka.admin import Group, Topic
+from streams.kafka.fetching import First
+from streams.kafka.retention import retention_of
+from streams.record import TopicPartition
 from streams.settings import Settings
 
 CERTIFICATE_WARNING_DAYS: Final = 30
 LINES_PER_CHECK: Final = 10
 NAMES_SHOWN: Final = 5
 TOPIC_SETTINGS: Final = ("cleanup.policy", "retention.ms", "retention.bytes", "message.timestamp.type")
-
-_ANSWERS: Final = (NoError, UnknownMemberIdError, IllegalGenerationError, RebalanceInProgressError)
-"""What a coordinator says to the heartbeat of nobody once the right to READ the group is there."""
 
 
 def connection_findings(address: Address, result: Connected | Problem, settings: Settings) -> Iterator[Finding]:
@@ -91,27 +79,27 @@ def advertised_finding(brokers: Mapping[int, Address], failed: Mapping[Address, 
     )
 
 
-def topic_finding(topic: Topic, acls: KafkaAcls, settings: Settings) -> Finding:
+def topic_finding(name: str, topic: Topic | KafkaError, acls: KafkaAcls, settings: Settings) -> Finding:
     """Whether the topic is there, with partitions that can be read."""
-    check = f"kafka topic {topic.name}"
+    check = f"kafka topic {name}"
     servers = settings.kafka_bootstrap_servers
     admin = f"kafka-topics --bootstrap-server {servers} --command-config admin.properties"
-    if topic.error is UnknownTopicOrPartitionError:
+    if not isinstance(topic, KafkaError):
+        return _partitions_finding(check, topic, f"{admin} --describe --topic {name}")
+    if topic.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
         return wrong(
             check,
             "does not exist (or this user may not see it)",
-            f"Correct STREAMS_TOPICS, create it: {admin} --create --topic {topic.name} --partitions 12\n"
-            f"or allow to see it: {acls.topic(topic.name, 'Read', 'Describe')}",
+            f"Correct STREAMS_TOPICS, create it: {admin} --create --topic {name} --partitions 12\n"
+            f"or allow to see it: {acls.topic(name, 'Read', 'Describe')}",
         )
-    if topic.error is TopicAuthorizationFailedError:
-        return wrong(check, "this user may not see it", acls.topic(topic.name, "Read", "Describe"))
-    if topic.error is not NoError:
-        return wrong(check, f"the broker answers {topic.error.__name__}", f"{admin} --describe --topic {topic.name}")
-    return _partitions_finding(check, topic, f"{admin} --describe --topic {topic.name}")
+    if topic.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+        return wrong(check, "this user may not see it", acls.topic(name, "Read", "Describe"))
+    return wrong(check, f"the broker answers {topic.name()}", f"{admin} --describe --topic {name}")
 
 
 def _partitions_finding(check: str, topic: Topic, describe: str) -> Finding:
-    headless = [str(one.number) for one in topic.partitions if one.leader < 0]
+    headless = [str(one.number) for one in topic.partitions if one.leader is None]
     behind = [str(one.number) for one in topic.partitions if one.in_sync < one.replicas]
     replicas = min((one.replicas for one in topic.partitions), default=0)
     facts = f"{counted(len(topic.partitions), 'partition')}, {counted(replicas, 'replica')} each"
@@ -130,27 +118,27 @@ def _partitions_finding(check: str, topic: Topic, describe: str) -> Finding:
     return ok(check, f"{facts}, all in sync")
 
 
-def read_finding(topic: str, tp: TP, fetched: Fetched, acls: KafkaAcls) -> Finding:
+def read_finding(topic: str, tp: TopicPartition, first: First | KafkaError | None, acls: KafkaAcls) -> Finding:
     """Whether an event could be fetched, which needs READ on the topic."""
     check = f"kafka topic {topic}: READ"
-    if fetched.error is TopicAuthorizationFailedError:
-        return wrong(check, "this user may not read the topic", acls.topic(topic, "Read"))
-    if fetched.error not in (NoError, OffsetOutOfRangeError):
-        return wrong(
-            check,
-            f"a fetch from {tp.topic}/{tp.partition} ended with {fetched.error.__name__}",
-            "Look at that partition's leader: is it up and reachable? If it is being moved, run this again.",
-        )
-    if fetched.offset is None:
+    if isinstance(first, First):
+        return ok(check, f"allowed; read {tp}/{first.offset}")
+    if first is None or first.code() == KafkaError._AUTO_OFFSET_RESET:
         return ok(check, "allowed (nothing to read yet)")
-    return ok(check, f"allowed; read {tp.topic}/{tp.partition}/{fetched.offset}")
+    if first.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+        return wrong(check, "this user may not read the topic", acls.topic(topic, "Read"))
+    return wrong(
+        check,
+        f"a fetch from {tp} ended with {first.name()}: {first.str()}",
+        "Look at that partition's leader: is it up and reachable? If it is being moved, run this again.",
+    )
 
 
-def retention_finding(topic: str, values: dict[str, str] | type[KafkaError] | None, acls: KafkaAcls) -> Finding:
+def retention_finding(topic: str, values: Mapping[str, str] | KafkaError | None, acls: KafkaAcls) -> Finding:
     """How long the topic keeps its events."""
     check = f"kafka topic {topic}: retention"
-    if not isinstance(values, dict):
-        answer = "the broker does not tell" if values is None else values.__name__
+    if values is None or isinstance(values, KafkaError):
+        answer = "the broker does not tell" if values is None else values.name()
         return unchecked(
             check,
             f"the topic's configuration may not be read ({answer}; optional)",
@@ -166,16 +154,21 @@ def retention_finding(topic: str, values: dict[str, str] | type[KafkaError] | No
     return ok(check, facts)
 
 
-def coordinator_finding(group: str, error: KafkaError, acls: KafkaAcls) -> Finding:
-    """Why the group's coordinator is not known."""
-    check = f"kafka group {group}"
-    if isinstance(error, GroupAuthorizationFailedError):
-        return wrong(check, "this user may not use the consumer group", acls.group(group, "Read"))
-    return wrong(
-        check,
-        f"no coordinator for the group: {type(error).__name__}",
-        "Are the partitions of __consumer_offsets available? kafka-topics --describe --topic __consumer_offsets",
-    )
+def group_findings(name: str, group: Group | KafkaError, acls: KafkaAcls) -> list[Finding]:
+    """The group as its coordinator sees it, and whether the worker may join it and commit."""
+    check = f"kafka group {name}"
+    if not isinstance(group, KafkaError):
+        facts = f"coordinator is broker {group.coordinator}; {group_facts(group.state, group.members)}"
+        return [ok(check, facts), group_read_finding(name, group.operations, acls)]
+    if group.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+        return [wrong(check, "this user may not use the consumer group", acls.group(name, "Read"))]
+    return [
+        wrong(
+            check,
+            f"no coordinator for the group: {group.name()}",
+            "Are the partitions of __consumer_offsets available? kafka-topics --describe --topic __consumer_offsets",
+        )
+    ]
 
 
 def group_facts(state: str, members: Sequence[str]) -> str:
@@ -187,14 +180,14 @@ def group_facts(state: str, members: Sequence[str]) -> str:
     return f"state {state}, {counted(len(members), 'member')}: {_some(sorted(members))}"
 
 
-def group_read_finding(group: str, answer: type[KafkaError], acls: KafkaAcls) -> Finding:
-    """Whether the worker may join the group and commit, which needs READ on it."""
-    check = f"kafka group {group}: READ"
-    if answer in _ANSWERS:
+def group_read_finding(name: str, operations: frozenset[str] | None, acls: KafkaAcls) -> Finding:
+    """Whether the worker may join the group and commit, which needs READ on it; asked without joining (KIP-430)."""
+    check = f"kafka group {name}: READ"
+    if operations is None:
+        return unchecked(check, "these brokers do not say what a user may do with a group")
+    if "READ" in operations:
         return ok(check, "allowed to join and commit (asked without joining)")
-    if answer is GroupAuthorizationFailedError:
-        return wrong(check, "this user may not join the group or commit", acls.group(group, "Read"))
-    return unchecked(check, f"the coordinator answered {answer.__name__}; run it again")
+    return wrong(check, "this user may not join the group or commit", acls.group(name, "Read"))
 
 
 def merged(check: str, findings: Sequence[Finding]) -> list[Finding]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from streams.doctor.findings import Finding, ok, unchecked, warning, wrong
+from streams.record import TopicPartition
 
 WRONG_BELOW_SECONDS: Final = 3600.0
 WARNING_BELOW_SECONDS: Final = 24 * 3600.0
@@ -19,7 +20,7 @@ PARTITIONS_SHOWN: Final = 5
 class PartitionOffsets:
     """Where the group stands in a partition; `end` is the last stable offset, `committed` is `None` before a commit."""
 
-    tp: Any
+    tp: TopicPartition
     begin: int
     end: int
     committed: int | None
@@ -27,7 +28,7 @@ class PartitionOffsets:
     @property
     def name(self) -> str:
         """`topic/partition`."""
-        return f"{self.tp.topic}/{self.tp.partition}"
+        return str(self.tp)
 
     @property
     def position(self) -> int:
@@ -86,7 +87,7 @@ def lost(offsets: Sequence[PartitionOffsets], servers: str) -> Finding | None:
         f"{one.name} offsets {one.committed} to {one.begin - 1} ({one.gone:,})" for one in gone[:PARTITIONS_SHOWN]
     )
     more = f" and {len(gone) - PARTITIONS_SHOWN} more partitions" if len(gone) > PARTITIONS_SHOWN else ""
-    topics = sorted({str(one.tp.topic) for one in gone})
+    topics = sorted({one.tp.topic for one in gone})
     return wrong(
         "kafka lost to retention",
         f"up to {counted(sum(one.gone for one in gone), 'event')} left Kafka before they were written: {shown}{more}",

@@ -120,11 +120,6 @@ class KafkaAdmin:
         futures = self._client.describe_topics(TopicCollection(wanted), request_timeout=REQUEST_SECONDS)
         return {name: _topic(found) for name, found in (await _each(futures)).items()}
 
-    async def topic_names(self) -> set[str]:
-        """All topics that this user may see."""
-        metadata = await asyncio.to_thread(self._client.list_topics, timeout=REQUEST_SECONDS)
-        return {name for name, topic in metadata.topics.items() if topic.error is None}
-
     async def offsets(
         self, partitions: Iterable[TopicPartition], spec: OffsetSpec
     ) -> dict[TopicPartition, int | KafkaError]:
@@ -289,4 +284,17 @@ def _committed(found: Any) -> Committed | KafkaError | None:
     if found.error is not None:
         error: KafkaError = found.error
         return error
-    return Committed(found.offset, found.metadata or "") if found.offset >= 0 else None
+    return Committed(found.offset, _metadata(found)) if found.offset >= 0 else None
+
+
+def _metadata(found: Any) -> str:
+    """What was committed with the offset; empty where confluent-kafka cannot tell.
+
+    It reads metadata up to a zero byte (2.16, `c_part_to_py`), which only confluent-kafka itself writes behind it. What
+    another client has committed may come with bytes behind it that are not its own, and then often is not UTF-8:
+    `streams.kafka.commit_metadata` reads that one.
+    """
+    try:
+        return found.metadata or ""
+    except UnicodeDecodeError:
+        return ""

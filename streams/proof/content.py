@@ -7,16 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from aiokafka import TopicPartition
-
 from streams.archive.objects import Archive
 from streams.errors import DamagedObjectError, RecordRejectedError
-from streams.kafka_reader import KafkaReader
+from streams.kafka.reader import KafkaReader
 from streams.offset_set import OffsetSet, Range
 from streams.parallel import run_in_parallel
 from streams.proof.offset_ranges import joined
 from streams.proof.result import PartitionResult
-from streams.record import Record
+from streams.record import Record, TopicPartition
 
 GETS_PER_LIST = 4
 """How many objects are read at once for each listing that may run at once."""

@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from aiokafka import TopicPartition
-
 from streams.layout import Layout
 from streams.offset_set import OffsetSet, Range
 from streams.parallel import Job, run_in_parallel
+from streams.record import TopicPartition
 from streams.sinks.s3_reader import PAGE_OBJECTS, ListedObject, S3Reader
 
 SMALLEST_PIECE_OFFSETS, LARGEST_PIECE_OFFSETS = 10_000, 100_000
@@ -54,7 +53,7 @@ class Inventory:
     ) -> None:
         self._reader = reader
         self._layout = layout
-        self._only_topic = topics[0] if len(topics) == 1 else None
+        self._only_topic = topics[0] if len(topics) == 1 else ""
         self._parallel = parallel
         self._piece_offsets = piece_offsets
         self.other_objects = 0

@@ -11,13 +11,12 @@ from datetime import datetime
 from functools import partial
 from typing import NamedTuple
 
-from aiokafka import TopicPartition
-
 from streams.errors import DamagedObjectError
 from streams.layout import Layout
 from streams.ledger import Segment, decode_segment, gaps_of
 from streams.offset_set import OffsetSet
 from streams.parallel import run_in_parallel
+from streams.record import TopicPartition
 from streams.sinks.s3_reader import MAX_SEGMENT_OBJECT_BYTES, S3Reader
 
 

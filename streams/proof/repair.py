@@ -12,15 +12,13 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import NamedTuple
 
-from aiokafka import TopicPartition
-
 from streams.delivery import Delivery
-from streams.kafka_reader import KafkaReader
+from streams.kafka.reader import KafkaReader
 from streams.offset_set import OffsetSet
 from streams.proof.offset_ranges import joined, parted
 from streams.proof.result import EXIT_PROVED, EXIT_UNCHECKED, EXIT_WRONG, PartitionResult, Verdict
 from streams.proof.verification import READ_THROUGH_OFFSETS
-from streams.record import Record
+from streams.record import Record, TopicPartition
 from streams.settings import Settings
 from streams.sinks import Sink
 from streams.stats import Stats, watched_sink

@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any
-
-from aiokafka import TopicPartition
 
 from streams.errors import ConfigurationError
-from streams.kafka_reader import KafkaReader
+from streams.kafka.admin import Committed
+from streams.kafka.reader import KafkaReader
 from streams.ledger import decode_commit_metadata
 from streams.parallel import run_in_parallel
 from streams.proof.inventory import Inventory
 from streams.proof.ledger_proof import LedgerIndex, LedgerReader
 from streams.proof.result import PartitionResult, count_of
+from streams.record import TopicPartition
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ class Scoping:
         return chosen
 
     async def _list_ledgers(
-        self, tps: Sequence[TopicPartition], commits: dict[TopicPartition, Any]
+        self, tps: Sequence[TopicPartition], commits: dict[TopicPartition, Committed]
     ) -> dict[TopicPartition, LedgerIndex]:
         ledgers = {tp: LedgerIndex(tp) for tp in tps}
         if not self._asked.ledger:
@@ -96,7 +95,7 @@ class Scoping:
 
         async def read(tp: TopicPartition) -> None:
             commit = commits[tp]
-            carried = decode_commit_metadata(tp.topic, tp.partition, commit.offset, commit.metadata or "")
+            carried = decode_commit_metadata(tp.topic, tp.partition, commit.offset, commit.metadata)
             ledgers[tp] = await self._ledgers.index(tp, carried)
 
         await run_in_parallel((partial(read, tp) for tp in tps), self._parallel)
@@ -130,7 +129,7 @@ class Scoping:
             part.notes.append(f"offsets below {part.start:,} are known to neither Kafka, a ledger nor the bucket")
 
 
-def _set_end(part: PartitionResult, commit: Any) -> None:
+def _set_end(part: PartitionResult, commit: Committed | None) -> None:
     if commit is None:
         part.notes.append("the group has committed nothing here")
     elif commit.offset > part.end:

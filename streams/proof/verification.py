@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from aiokafka import TopicPartition
-
 from streams.archive.objects import Archive
 from streams.errors import ConfigurationError
-from streams.kafka_reader import KafkaReader
+from streams.kafka.reader import KafkaReader
 from streams.layout import Layout
 from streams.object_key import ObjectKeyTemplate
 from streams.offset_set import OffsetSet, Range
@@ -23,6 +21,7 @@ from streams.proof.ledger_proof import LedgerProof, LedgerReader
 from streams.proof.offset_ranges import joined, parted
 from streams.proof.result import PartitionResult, Verdict, verdict_of
 from streams.proof.scope import Asked, Scope, Scoping
+from streams.record import TopicPartition
 from streams.settings import Settings
 from streams.sinks.s3_reader import S3Reader
 

@@ -15,10 +15,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer
-from aiokafka.producer import message_accumulator
-from aiokafka.producer import producer as aiokafka_producer
-from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from tests.conftest import MakeTopic, Produce
@@ -26,6 +22,7 @@ from tests.integration.conftest import RunCommand, StartWorker
 from tests.services.archive import Archive, Content, Headers, Position, next_offsets
 from tests.services.kafka import KafkaBroker
 from tests.services.producer import EventProducer, Expected, TransactionalProducer
+from tests.services.raw_headers import RAW_NAME, produce_raw_headers
 from tests.services.s3 import S3Server
 from tests.services.waiting import wait_until
 from tests.services.worker import WorkerProcess
@@ -269,15 +266,6 @@ def _decoded(text: str | None, encoding: str | None) -> bytes | None:
     return base64.b64decode(text) if encoding == "base64" else text.encode(encoding)
 
 
-class RawName(str):
-    """A header name that goes to Kafka as bytes which are no UTF-8."""
-
-    __slots__ = ()
-
-    def encode(self, *_: object) -> bytes:
-        return b"caf\xe9"
-
-
 @pytest.mark.parametrize("body", ["raw", "envelope"])
 async def test_header_names_that_are_not_utf8_stop_nothing(
     broker: KafkaBroker,
@@ -286,16 +274,12 @@ async def test_header_names_that_are_not_utf8_stop_nothing(
     start_worker: StartWorker,
     assert_committed: AssertCommitted,
     run_command: RunCommand,
-    monkeypatch: pytest.MonkeyPatch,
     body: str,
 ) -> None:
     """Kafka's protocol forbids such names and its broker takes them: they are archived like any others."""
     topic = make_topic()
     produce(topic, [b"before"], partition=0)
-    for module in (aiokafka_producer, message_accumulator):
-        monkeypatch.setattr(module, "DefaultRecordBatchBuilder", _DefaultRecordBatchBuilderPy)
-    async with AIOKafkaProducer(bootstrap_servers=broker.bootstrap_servers) as producer:
-        await producer.send_and_wait(topic, b"bad", headers=[(RawName("x"), b"1"), ("ok", b"2")], partition=0)
+    await produce_raw_headers(broker.bootstrap_servers, topic, [(b"bad", [(RAW_NAME, b"1"), ("ok", b"2")])])
     produce(topic, [b"after"], partition=0)
     start_worker(topic, {"STREAMS_BODY": body})
     assert_committed({(topic, 0): 3})

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer
+from aiokafka import TopicPartition as AIOKafkaTopicPartition
+from confluent_kafka import Consumer
+from confluent_kafka import TopicPartition as _TopicPartition
 
 from streams.errors import ConfigurationError, KafkaReadError
-from streams.kafka_reader import KafkaReader
+from streams.kafka.admin import Committed
+from streams.kafka.reader import KafkaReader
+from streams.record import TopicPartition
 from streams.settings import Settings
 from tests.conftest import MakeTopic, Produce
 from tests.services.kafka import KafkaBroker
@@ -85,3 +92,27 @@ async def test_a_missing_topic_is_a_configuration_error(broker: KafkaBroker, gro
     with pytest.raises(ConfigurationError, match="STREAMS_TOPICS"):
         async with KafkaReader(_settings(broker, "no-such-topic", group)):
             pass
+
+
+async def test_metadata_of_commits_is_exact(broker: KafkaBroker, make_topic: MakeTopic, group: str) -> None:
+    """Whoever has committed it: confluent-kafka's own function adds what lies behind the metadata in memory."""
+    topic = make_topic(40)
+    expected = {TopicPartition(topic, number): Committed(number, "a" * number) for number in range(40)}
+    await _commit(broker, group, {tp: one for tp, one in expected.items() if tp.partition % 2})
+    worker = Consumer({"bootstrap.servers": broker.bootstrap_servers, "group.id": group})
+    mine = [_TopicPartition(*tp, one.offset, one.metadata) for tp, one in expected.items() if tp.partition % 2 == 0]
+    worker.commit(offsets=mine, asynchronous=False)
+    worker.close()
+    async with KafkaReader(_settings(broker, topic, group)) as kafka:
+        for _ in range(5):
+            assert expected == await kafka.committed(list(expected))
+
+
+async def _commit(broker: KafkaBroker, group: str, commits: Mapping[TopicPartition, Committed]) -> None:
+    """As the worker did before it used librdkafka."""
+    offsets = {AIOKafkaTopicPartition(*tp): (one.offset, one.metadata) for tp, one in commits.items()}
+    async with AIOKafkaConsumer(
+        bootstrap_servers=broker.bootstrap_servers, group_id=group, enable_auto_commit=False
+    ) as consumer:
+        consumer.assign(list(offsets))
+        await consumer.commit(offsets)

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from aiokafka.errors import KafkaError
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException, Producer
 
-from streams.retention import Retention, topic_retentions
+from streams.kafka.admin import KafkaAdmin
+from streams.kafka.retention import Retention, topic_retentions
+from streams.settings import Settings
 from tests.conftest import MakeTopic
 from tests.services.kafka import PASSWORD, STRANGER, KafkaBroker
+
+
+def _admin(servers: str, **security: Any) -> KafkaAdmin:
+    settings = Settings(
+        kafka_bootstrap_servers=servers, topics="orders", consumer_group="g", s3_bucket="unused", **security
+    )
+    return KafkaAdmin(settings)
 
 
 async def test_retention_of_topics(make_topic: MakeTopic, broker: KafkaBroker) -> None:
@@ -19,7 +28,7 @@ async def test_retention_of_topics(make_topic: MakeTopic, broker: KafkaBroker) -
     plain = make_topic()
     limited = make_topic(config={"retention.ms": "60000", "retention.bytes": "1000000"})
     kept = make_topic(config={"cleanup.policy": "compact"})
-    found = await topic_retentions({"bootstrap_servers": broker.bootstrap_servers}, [plain, limited, kept, "missing"])
+    found = await topic_retentions(_admin(broker.bootstrap_servers), [plain, limited, kept, "missing"])
     expected = {plain: Retention(604_800), limited: Retention(60, 1_000_000), kept: Retention(), "missing": None}
     assert expected == found
 
@@ -29,14 +38,14 @@ async def test_retention_that_may_not_be_asked_for(secure_broker: KafkaBroker) -
     topic = f"secured-{uuid.uuid4().hex[:12]}"
     secure_broker.create_topic(topic)
     secure_broker.grant(STRANGER, topic=topic)
-    connection = {
-        "bootstrap_servers": secure_broker.address("SASL_PLAINTEXT"),
-        "security_protocol": "SASL_PLAINTEXT",
-        "sasl_mechanism": "PLAIN",
-        "sasl_plain_username": STRANGER,
-        "sasl_plain_password": PASSWORD,
-    }
-    assert {topic: None} == await topic_retentions(connection, [topic])
+    admin = _admin(
+        secure_broker.address("SASL_PLAINTEXT"),
+        kafka_security_protocol="SASL_PLAINTEXT",
+        kafka_sasl_mechanism="PLAIN",
+        kafka_sasl_username=STRANGER,
+        kafka_sasl_password=PASSWORD,
+    )
+    assert {topic: None} == await topic_retentions(admin, [topic])
 
 
 @pytest.fixture
@@ -50,11 +59,11 @@ def simple_broker() -> Iterator[str]:
 
 async def test_broker_that_cannot_describe_a_configuration(simple_broker: str) -> None:
     """It is told apart from one that refuses, and nothing is left waiting."""
-    with pytest.raises(KafkaError):
-        await topic_retentions({"bootstrap_servers": simple_broker}, ["orders"])
+    with pytest.raises(KafkaException):
+        await topic_retentions(_admin(simple_broker), ["orders"])
 
 
 async def test_broker_that_is_away() -> None:
     """No broker, no answer: an error that the caller can name."""
-    with pytest.raises(KafkaError):
-        await topic_retentions({"bootstrap_servers": "127.0.0.1:1"}, ["orders"])
+    with pytest.raises(KafkaException):
+        await topic_retentions(_admin("127.0.0.1:1"), ["orders"])

@@ -9,8 +9,8 @@ from typing import Any
 from streams.consumer.watermark import PartitionWatermark
 from streams.costs import CostMeter, Prices, Usage
 from streams.delivery import Delivery
+from streams.kafka.retention import Retention
 from streams.record import TopicPartition
-from streams.retention import Retention
 from streams.retention_watch import RetentionWatch
 from streams.sinks.recording import RecordingSink
 from streams.stats import Stats

@@ -4,26 +4,12 @@ from __future__ import annotations
 
 import ssl
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka import TopicPartition
-from aiokafka.errors import (
-    CoordinatorNotAvailableError,
-    GroupAuthorizationFailedError,
-    KafkaConnectionError,
-    KafkaError,
-    NodeNotReadyError,
-    NoError,
-    NotLeaderForPartitionError,
-    SaslAuthenticationFailed,
-    UnknownMemberIdError,
-    UnsupportedSaslMechanismError,
-)
-from aiokafka.protocol.admin import DescribeConfigsRequest
+from aiokafka.errors import KafkaConnectionError, SaslAuthenticationFailed, UnsupportedSaslMechanismError
+from confluent_kafka import KafkaError
 
-from streams.doctor.cluster import LATEST, Cluster, Fetched, Partition, Topic, first_record
 from streams.doctor.connection import (
     Address,
     Connected,
@@ -38,8 +24,8 @@ from streams.doctor.kafka_findings import (
     advertised_finding,
     certificate_finding,
     connection_findings,
-    coordinator_finding,
     group_facts,
+    group_findings,
     group_read_finding,
     merged,
     read_finding,
@@ -48,6 +34,8 @@ from streams.doctor.kafka_findings import (
 )
 from streams.doctor.offsets import PartitionOffsets, Risk, duration, lag, lost, time_to_loss_finding
 from streams.doctor.remedies import KafkaAcls
+from streams.kafka.admin import Group, Partition, Topic
+from streams.record import TopicPartition
 from streams.settings import Settings
 
 BROKER = Address("broker-1", 9092)
@@ -152,34 +140,30 @@ def test_advertised_listeners_name_those_that_cannot_be_reached() -> None:
     [
         ([(0, 1, 3, 3), (1, 2, 3, 3)], Status.OK, "2 partitions, 3 replicas each, all in sync"),
         ([(0, 1, 3, 2), (1, 2, 3, 3)], Status.WARNING, "under-replicated: partition 0"),
-        ([(0, 1, 3, 3), (1, -1, 3, 0)], Status.WRONG, "without a leader, so not readable: partition 1"),
+        ([(0, 1, 3, 3), (1, None, 3, 0)], Status.WRONG, "without a leader, so not readable: partition 1"),
     ],
 )
 def test_replication_is_looked_at(
-    partitions: list[tuple[int, int, int, int]], expected: Status, words: str, acls: KafkaAcls
+    partitions: list[tuple[int, int | None, int, int]], expected: Status, words: str, acls: KafkaAcls
 ) -> None:
     """Fewer replicas in sync than there are is a warning; no leader at all stops the partition."""
-    topic = Topic("orders", NoError, tuple(Partition(*one) for one in partitions))
-    found = topic_finding(topic, acls, make_settings())
+    topic = Topic("orders", None, tuple(Partition(*one) for one in partitions))
+    found = topic_finding("orders", topic, acls, make_settings())
     assert expected == found.status
     assert words in found.finding
 
 
 def test_fetch_from_a_partition_that_is_moving_says_so(acls: KafkaAcls) -> None:
     """Not a matter of rights."""
-    found = read_finding("orders", TopicPartition("orders", 0), Fetched(NotLeaderForPartitionError), acls)
-    assert "NotLeaderForPartitionError" in found.finding
+    error = KafkaError(KafkaError.NOT_LEADER_FOR_PARTITION)
+    found = read_finding("orders", TopicPartition("orders", 0), error, acls)
+    assert "NOT_LEADER_FOR_PARTITION" in found.finding
     assert "kafka-acls" not in found.remedy
 
 
 def test_empty_topic_proves_the_right_to_read(acls: KafkaAcls) -> None:
     """A fetch that was answered was allowed."""
-    assert Status.OK == read_finding("orders", TopicPartition("orders", 0), Fetched(NoError), acls).status
-
-
-def test_no_batches_hold_no_record() -> None:
-    """What a broker answers at the end of a partition."""
-    assert Fetched(NoError) == first_record(b"", 5)
+    assert Status.OK == read_finding("orders", TopicPartition("orders", 0), None, acls).status
 
 
 def test_compaction_is_mentioned(acls: KafkaAcls) -> None:
@@ -203,27 +187,33 @@ def test_many_topics_that_are_well_share_a_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "expected"),
+    ("operations", "expected"),
     [
-        (NoError, Status.OK),
-        (UnknownMemberIdError, Status.OK),
-        (GroupAuthorizationFailedError, Status.WRONG),
-        (CoordinatorNotAvailableError, Status.UNCHECKED),
+        (frozenset({"READ", "DESCRIBE"}), Status.OK),
+        (frozenset({"DESCRIBE"}), Status.WRONG),
+        (None, Status.UNCHECKED),
     ],
 )
-def test_answer_to_the_heartbeat_of_nobody_tells_the_right(
-    answer: type[KafkaError], expected: Status, acls: KafkaAcls
+def test_rights_on_the_group_are_told_by_its_coordinator(
+    operations: frozenset[str] | None, expected: Status, acls: KafkaAcls
 ) -> None:
-    """Being unknown is what the coordinator says once the right is there."""
-    found = group_read_finding("orders-to-s3", answer, acls)
+    """Joining and committing need READ; a broker that does not say is no reason to call it wrong."""
+    found = group_read_finding("orders-to-s3", operations, acls)
     assert expected == found.status
     assert (expected is Status.WRONG) == ("--operation Read --group orders-to-s3" in found.remedy)
 
 
 def test_coordinator_that_is_missing_is_no_matter_of_rights(acls: KafkaAcls) -> None:
     """The topic of offsets is to be looked at."""
-    found = coordinator_finding("orders-to-s3", CoordinatorNotAvailableError(), acls)
+    (found,) = group_findings("orders-to-s3", KafkaError(KafkaError.COORDINATOR_NOT_AVAILABLE), acls)
     assert "__consumer_offsets" in found.remedy
+
+
+def test_group_has_a_line_for_its_state_and_one_for_the_right_to_join(acls: KafkaAcls) -> None:
+    """The coordinator is named."""
+    found = group_findings("orders-to-s3", Group("Empty", (), 2, frozenset({"READ"})), acls)
+    assert ["kafka group orders-to-s3", "kafka group orders-to-s3: READ"] == [one.check for one in found]
+    assert "coordinator is broker 2" in found[0].finding
 
 
 @pytest.mark.parametrize(
@@ -309,38 +299,3 @@ def test_time_to_loss_without_a_limit_or_without_knowing() -> None:
 def test_durations_are_for_people(seconds: float, text: str) -> None:
     """Two figures are enough."""
     assert text == duration(seconds)
-
-
-# -- requests ----------------------------------------------------------------------------------------------------------
-
-
-class HalfCluster:
-    """Stands in for aiokafka's client: broker 1 is away, broker 2 answers with what it was asked last."""
-
-    def __init__(self, **_: Any) -> None:
-        self.cluster = SimpleNamespace(brokers=lambda: [SimpleNamespace(nodeId=node) for node in (1, 2)])
-        self.asked: list[int] = []
-
-    async def bootstrap(self) -> None:
-        return
-
-    async def close(self) -> None:
-        return
-
-    async def send(self, node: int, request: Any) -> Any:
-        self.asked.append(node)
-        if node == 1:
-            raise NodeNotReadyError("away")
-        if isinstance(request, DescribeConfigsRequest):
-            return SimpleNamespace(resources=[(0, "", 2, "orders", [("retention.ms", "1000", False, 1, False, [])])])
-        return SimpleNamespace(topics=[("orders", [(1, 0, -1, 42, 0)])])
-
-
-async def test_broker_that_is_away_costs_only_its_own_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The offsets of the others are told, configurations are asked elsewhere, a fetch says why it failed."""
-    monkeypatch.setattr("streams.doctor.cluster.AIOKafkaClient", HalfCluster)
-    first, second = TopicPartition("orders", 0), TopicPartition("orders", 1)
-    async with Cluster(make_settings(), {}) as cluster:
-        assert {first: NodeNotReadyError, second: 42} == await cluster.offsets({first: 1, second: 2}, LATEST)
-        assert {"orders": {"retention.ms": "1000"}} == await cluster.configurations(["orders"], ["retention.ms"])
-        assert Fetched(NodeNotReadyError) == await cluster.fetch(first, 1, 0)

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
-from aiokafka import TopicPartition
 
 from streams.layout import Layout
 from streams.ledger import Segment, encode_segment, segment_digest
@@ -17,6 +16,7 @@ from streams.offset_set import OffsetSet
 from streams.parallel import run_in_parallel
 from streams.proof.inventory import Inventory, _distinct
 from streams.proof.ledger_proof import LedgerReader
+from streams.record import TopicPartition
 from streams.settings import Settings
 from streams.sinks.s3_reader import FetchedObject, ListedObject, S3Reader
 

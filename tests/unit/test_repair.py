@@ -7,14 +7,13 @@ from time import monotonic
 from typing import Any, cast
 
 import pytest
-from aiokafka import TopicPartition
 
 from streams.errors import RecordRejectedError, SinkRefusedError
-from streams.kafka_reader import KafkaReader
+from streams.kafka.reader import KafkaReader
 from streams.offset_set import OffsetSet
 from streams.proof.repair import COMPACTED, LEFT_RETENTION, NEVER_WRITTEN, Pace, Repairer, plan_repair, repair_exit_code
 from streams.proof.result import PartitionResult, verdict_of
-from streams.record import Record
+from streams.record import Record, TopicPartition
 from streams.settings import Settings
 from streams.sinks import Sink
 

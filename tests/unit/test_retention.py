@@ -7,14 +7,15 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from aiokafka.errors import KafkaConnectionError
+from confluent_kafka import KafkaError, KafkaException
 
 from streams import retention_watch
+from streams.kafka.retention import Retention, retention_of, time_to_loss
 from streams.record import TopicPartition
-from streams.retention import Retention, retention_of, time_to_loss
 from streams.retention_watch import RetentionWatch
 
 WEEK = 7 * 86_400.0
+AWAY = KafkaException(KafkaError(KafkaError._TRANSPORT))
 HERE, THERE = TopicPartition("orders", 0), TopicPartition("orders", 1)
 
 
@@ -85,7 +86,7 @@ async def test_topics_are_asked_for_once_and_when_they_are_new() -> None:
 async def test_change_of_a_topic_is_seen_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every ten minutes; an answer that does not come leaves what was known."""
     monkeypatch.setattr(retention_watch, "ASK_AGAIN_SECONDS", 0.0)
-    broker = Broker({"orders": Retention(1)}, KafkaConnectionError(), {"orders": Retention(2)})
+    broker = Broker({"orders": Retention(1)}, AWAY, {"orders": Retention(2)})
     watch = RetentionWatch(broker)
     seen = []
     for _ in range(3):
@@ -94,7 +95,7 @@ async def test_change_of_a_topic_is_seen_in_time(monkeypatch: pytest.MonkeyPatch
     assert [Retention(1), Retention(1), Retention(2)] == seen
 
 
-@pytest.mark.parametrize("answer", [{"orders": None}, KafkaConnectionError("no"), TimeoutError()])
+@pytest.mark.parametrize("answer", [{"orders": None}, AWAY])
 async def test_denied_retention_is_unknown_and_said_once(
     answer: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

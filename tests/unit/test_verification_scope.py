@@ -6,16 +6,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
-from aiokafka import TopicPartition
-from aiokafka.structs import OffsetAndMetadata
 
 from streams.errors import ConfigurationError
-from streams.kafka_reader import KafkaReader
+from streams.kafka.admin import Committed
+from streams.kafka.reader import KafkaReader
 from streams.ledger import Segment
 from streams.proof.inventory import Inventory
 from streams.proof.ledger_proof import LedgerIndex, LedgerReader, ListedSegment
 from streams.proof.result import PartitionResult
 from streams.proof.scope import Asked, Scope, Scoping
+from streams.record import TopicPartition
 
 TP = TopicPartition("orders", 0)
 OTHER = TopicPartition("orders", 1)
@@ -35,9 +35,9 @@ class Kafka:
         """One topic."""
         return {"orders": [0, 1]}
 
-    async def committed(self, tps: list[TopicPartition]) -> dict[TopicPartition, OffsetAndMetadata]:
+    async def committed(self, tps: list[TopicPartition]) -> dict[TopicPartition, Committed]:
         """The group's."""
-        return {} if self.commit is None else {TP: OffsetAndMetadata(self.commit, "")}
+        return {} if self.commit is None else {TP: Committed(self.commit, "")}
 
     async def ends(self, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
         """The same for all."""

@@ -63,11 +63,16 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_PAUSE_SECONDS", 0.0)
 
 
+async def exactly(partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, Committed]:
+    """What an earlier release has committed, without what confluent-kafka reads behind it."""
+    return {tp: Committed(7, "v1 7") for tp in partitions}
+
+
 async def look_up(
     coordinator: Coordinator, ours: set[TopicPartition] | None = None, conditions: Conditions | None = None
 ) -> list[dict[TopicPartition, Begun]]:
     begun: list[dict[TopicPartition, Begun]] = []
-    beginnings = Beginnings(cast(KafkaAdmin, coordinator), "group", conditions or Conditions(), SameTopic())
+    beginnings = Beginnings(cast(KafkaAdmin, coordinator), "group", conditions or Conditions(), SameTopic(), exactly)
     is_ours = (lambda tp: True) if ours is None else ours.__contains__
     await beginnings.look_up([FIRST, SECOND], is_ours, lambda found: begun.append(dict(found)))
     return begun
@@ -139,7 +144,7 @@ class Log(Coordinator):
 @pytest.mark.parametrize(("position", "expected"), [(3, 10), (15, 15)])
 async def test_return_to_what_kafka_has(position: int, expected: int) -> None:
     """Retention has overtaken the position; or nothing was wrong with it after all."""
-    beginnings = Beginnings(cast(KafkaAdmin, Log(10, 20)), "group", Conditions(), SameTopic())
+    beginnings = Beginnings(cast(KafkaAdmin, Log(10, 20)), "group", Conditions(), SameTopic(), exactly)
     assert expected == await beginnings.return_to_range(FIRST, position, lambda: True)
 
 
@@ -147,7 +152,7 @@ async def test_another_topic_than_before_is_not_gone_on_with() -> None:
     """Its offsets mean other events."""
     lives = SameTopic()
     lives.same = False
-    beginnings = Beginnings(cast(KafkaAdmin, Log(0, 20)), "group", Conditions(), lives)
+    beginnings = Beginnings(cast(KafkaAdmin, Log(0, 20)), "group", Conditions(), lives, exactly)
     assert await beginnings.return_to_range(FIRST, 30, lambda: True) is None
 
 
@@ -157,3 +162,10 @@ async def test_commit_of_another_topic_of_the_name_counts_as_none() -> None:
     begun = await look_up(Coordinator([answers], [{FIRST: 0}]))
     assert {FIRST: (None, 0), SECOND: (9, 9)} == positions(begun)
     assert "v1 9" == begun[0][SECOND].metadata
+
+
+async def test_commit_of_an_earlier_release_is_read_byte_for_byte() -> None:
+    """confluent-kafka reads its metadata past its end: digits behind it would be taken for the ledger's."""
+    answers = {FIRST: Committed(7, "v1 7px"), SECOND: None}
+    begun = await look_up(Coordinator([answers], [{SECOND: 0}]))
+    assert "v1 7" == begun[0][FIRST].metadata

@@ -5,18 +5,13 @@ The arithmetic is pure; `topic_retentions` asks the brokers. The worker's status
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
 
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError
+from confluent_kafka import KafkaError
 
-REQUEST_TIMEOUT_SECONDS: Final = 15.0
-NAMES: Final = ("cleanup.policy", "retention.ms", "retention.bytes")
+from streams.kafka.admin import KafkaAdmin
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +28,7 @@ class Retention:
         return self.seconds is None and self.size_bytes is None
 
 
-def retention_of(config: Mapping[str, str | None]) -> Retention:
+def retention_of(config: Mapping[str, str]) -> Retention:
     """The retention that a topic's configuration means (Kafka documentation, "Topic Configs"); -1 is no limit."""
     policy = config.get("cleanup.policy")
     if policy is not None and "delete" not in policy.replace(" ", "").split(","):
@@ -80,30 +75,11 @@ def time_to_loss(
     return max(0.0, left)
 
 
-async def topic_retentions(connection: Mapping[str, Any], topics: Iterable[str]) -> dict[str, Retention | None]:
+async def topic_retentions(admin: KafkaAdmin, topics: Iterable[str]) -> dict[str, Retention | None]:
     """What the brokers say of each topic; `None` where they refuse (ACL DescribeConfigs on the topic).
 
-    `connection` are the options of an aiokafka client: `bootstrap_servers` and what `aiokafka_security_options` gives.
-
     Raises:
-        KafkaError: no broker answers, or none that can describe a configuration.
-        TimeoutError: none answers in time.
+        KafkaException: no broker answers, or none that can describe a configuration.
     """
-    names = sorted(topics)
-    admin = AIOKafkaAdminClient(request_timeout_ms=int(REQUEST_TIMEOUT_SECONDS * 1000), **connection)
-    try:
-        async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
-            await admin.start()
-            wanted = [ConfigResource(ConfigResourceType.TOPIC, name, dict.fromkeys(NAMES)) for name in names]
-            answers = await admin.describe_configs(wanted)
-    except (OSError, AssertionError) as error:  # aiokafka asserts what a broker must offer
-        raise KafkaError(str(error)) from error
-    finally:
-        await admin.close()
-    found = {
-        name: retention_of({entry[0]: entry[1] for entry in entries})
-        for answer in answers
-        for code, _, _, name, entries in answer.resources
-        if code == 0
-    }
-    return {name: found.get(name) for name in names}
+    found = await admin.configurations(topics)
+    return {name: None if isinstance(config, KafkaError) else retention_of(config) for name, config in found.items()}
