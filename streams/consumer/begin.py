@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,14 +16,12 @@ from confluent_kafka import KafkaError, KafkaException
 
 from streams.consumer.lives import TopicLives
 from streams.kafka.admin import Committed, KafkaAdmin
-from streams.kafka.identity import is_of_another_client, without_topic_id
+from streams.kafka.group_offsets import GroupOffsets
+from streams.kafka.identity import without_topic_id
 from streams.record import Life, TopicPartition
 from streams.stats import Conditions, Kind
 
 logger = logging.getLogger(__name__)
-
-Answer = Committed | KafkaError | None
-ReadExactly = Callable[[Iterable[TopicPartition]], Awaitable[Mapping[TopicPartition, Committed]]]
 
 FIRST_PAUSE_SECONDS: Final = 0.2
 MAX_PAUSE_SECONDS: Final = 3.0
@@ -46,15 +44,11 @@ class Begun:
 class Beginnings:
     """Looks positions up until every partition has one, or is somebody else's."""
 
-    def __init__(
-        self, admin: KafkaAdmin, group: str, conditions: Conditions, lives: TopicLives, read_exactly: ReadExactly
-    ) -> None:
-        """`read_exactly` reads commits byte for byte (`streams.kafka.commit_metadata`); it is slower."""
+    def __init__(self, admin: KafkaAdmin, offsets: GroupOffsets, conditions: Conditions, lives: TopicLives) -> None:
         self._admin = admin
-        self._group = group
+        self._offsets = offsets
         self._conditions = conditions
         self._lives = lives
-        self._read_exactly = read_exactly
 
     async def look_up(
         self,
@@ -93,15 +87,11 @@ class Beginnings:
         """Those that can be begun now, and why the others cannot."""
         why: dict[TopicPartition, str] = {}
         try:
-            committed = await self._admin.committed(self._group, partitions)
+            committed = await self._offsets.committed(partitions)
         except KafkaException as error:
             return {}, dict.fromkeys(
                 partitions, f"the group's coordinator did not say what is committed: {_said(error)}"
             )
-        try:
-            committed = await self._exactly(committed)
-        except KafkaException as error:
-            return {}, dict.fromkeys(partitions, f"what is committed could not be read whole: {_said(error)}")
         lives = await self._lives.of({tp.topic for tp in partitions})
         known: dict[TopicPartition, tuple[Committed | None, Life]] = {}
         for tp in partitions:
@@ -120,15 +110,6 @@ class Beginnings:
             elif tp in starts:
                 found[tp] = Begun(None, "", starts[tp], life)
         return found, why
-
-    async def _exactly(self, found: dict[TopicPartition, Answer]) -> dict[TopicPartition, Answer]:
-        """Commits of earlier releases as they are: confluent-kafka reads the metadata of other clients past its end."""
-        doubtful = [
-            tp
-            for tp, commit in found.items()
-            if isinstance(commit, Committed) and is_of_another_client(commit.metadata)
-        ]
-        return {**found, **await self._read_exactly(doubtful)} if doubtful else found
 
     async def _first_offsets(
         self, partitions: list[TopicPartition], why: dict[TopicPartition, str]

@@ -29,8 +29,8 @@ from streams.consumer.runs import RUN_EVENTS, Run, message_of
 from streams.consumer.watch import KafkaWatch
 from streams.consumer.watermark import PartitionWatermark
 from streams.errors import ConfigurationError
-from streams.kafka.admin import Committed, KafkaAdmin
-from streams.kafka.commit_metadata import committed_exactly
+from streams.kafka.admin import KafkaAdmin
+from streams.kafka.group_offsets import GroupOffsets
 from streams.kafka.identity import with_topic_id
 from streams.ledger import OpenLedger
 from streams.record import Record, TopicPartition, name_in_bucket
@@ -46,7 +46,6 @@ SHARE_OF_TIMEOUT_FOR_WRITES: Final = 0.7
 """What a drain gives to the writes in flight; the rest is for the commit and for leaving the group."""
 YIELD_EVERY_EVENTS: Final = 256
 DRAIN_POLL_SECONDS: Final = 0.01
-EXACTLY_SECONDS: Final = 10.0
 
 
 class WatermarkConsumer(Consumer):
@@ -91,9 +90,7 @@ class WatermarkConsumer(Consumer):
         """Make the clients; the group is joined with the first subscription."""
         options, loop = self.options, asyncio.get_running_loop()
         self.admin = options.admin
-        self._beginnings = Beginnings(
-            self.admin, options.group, options.stats.conditions, options.lives, self._read_exactly
-        )
+        self._beginnings = Beginnings(self.admin, GroupOffsets(options.client), options.stats.conditions, options.lives)
         self.watch = KafkaWatch(self.admin, self, options.stats.conditions, options.lives)
         options.lives.changed = self._topic_changed
         self._poller = Poller(
@@ -109,9 +106,6 @@ class WatermarkConsumer(Consumer):
             task.cancel()
         if self._poller is not None and not await self._poller.stop():
             logger.warning("the group could not be left in time; it misses this worker after the session timeout")
-
-    async def _read_exactly(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, Committed]:
-        return await asyncio.to_thread(committed_exactly, self.options.client, list(partitions), EXACTLY_SECONDS)
 
     @Service.task
     async def _watch_kafka(self) -> None:
@@ -157,7 +151,15 @@ class WatermarkConsumer(Consumer):
     def _in_background(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._rebalances.add(task)
-        task.add_done_callback(self._rebalances.discard)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        """Work that has failed would leave partitions that nobody reads: the worker ends, and a restart helps."""
+        self._rebalances.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self.should_stop:
+            logger.error("work on the assignment has failed", exc_info=error)
+            self.add_future(self.crash(error))
 
     async def _take_over(self, partitions: set[TopicPartition], epoch: int) -> None:
         await self._tell_faust()
@@ -347,7 +349,7 @@ class WatermarkConsumer(Consumer):
 
     def poller_ended(self, error: BaseException) -> None:
         """The poller is dead: the worker cannot go on, and a restart helps."""
-        self._in_background(self.crash(error))
+        self.add_future(self.crash(error))
 
     # --- holding and pausing ------------------------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ from streams.errors import ConfigurationError, KafkaReadError
 from streams.kafka.admin import Cluster, KafkaAdmin, Topic, once_coordinated
 from streams.kafka.connection import client_options
 from streams.kafka.fetching import Fetcher, First
+from streams.kafka.group_offsets import committed_offsets
 from streams.kafka.retention import Retention, retention_of, time_to_loss
 from streams.preflight import matching_topics
 from streams.record import TopicPartition as TP
@@ -226,7 +227,7 @@ class _Examination:
             yield unchecked("kafka lag, time to loss", "the offsets of no partition could be read")
             return
         try:
-            committed = await self._committed(admin, partitions)
+            committed = await self._committed(partitions)
         except KafkaException as error:
             yield unchecked(
                 "kafka lag, time to loss",
@@ -240,9 +241,10 @@ class _Examination:
             yield finding
         yield await self._time_to_loss(fetcher, offsets)
 
-    async def _committed(self, admin: KafkaAdmin, partitions: Sequence[TP]) -> dict[TP, int]:
+    async def _committed(self, partitions: Sequence[TP]) -> dict[TP, int]:
         """The committed offsets; partitions without a commit are left out. Raises the first refusal."""
-        answers = await once_coordinated(lambda: admin.committed(self._group, partitions), COORDINATOR_LIMIT_SECONDS)
+        options = client_options(self._settings)
+        answers = await committed_offsets(options, self._group, partitions, COORDINATOR_LIMIT_SECONDS)
         found = {}
         for tp, answer in answers.items():
             if isinstance(answer, KafkaError):

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException, TopicCollection
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as _TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
 
@@ -144,27 +144,6 @@ class KafkaAdmin:
         """The offset behind the last event that may be read (the last stable offset), by partition."""
         return await self.offsets(partitions, OffsetSpec.latest())
 
-    async def committed(
-        self, group: str, partitions: Iterable[TopicPartition]
-    ) -> dict[TopicPartition, Committed | KafkaError | None]:
-        """What the group has committed, transactions that were under way included (KIP-447); `None`: nothing yet.
-
-        Raises:
-            KafkaException: the coordinator is away, loading or refuses: never taken for "nothing committed".
-        """
-        wanted = [_TopicPartition(tp[0], tp[1]) for tp in partitions]
-        if not wanted:
-            return {}
-        futures = self._client.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(group, wanted)], require_stable=True, request_timeout=REQUEST_SECONDS
-        )
-        answer = await asyncio.wrap_future(futures[group])
-        found = {TopicPartition(tp.topic, tp.partition): _committed(tp) for tp in answer.topic_partitions}
-        missing = [tp for tp in wanted if (tp.topic, tp.partition) not in found]
-        if missing:
-            raise KafkaException(KafkaError(KafkaError._PARTIAL, f"no answer for {missing[0].topic}"))
-        return found
-
     async def group(self, name: str) -> Group:
         """State, members and rights (needs DESCRIBE on the group).
 
@@ -278,23 +257,3 @@ def _group(found: Any) -> Group:
         None if found.coordinator is None else found.coordinator.id,
         None if operations is None else frozenset(one.name for one in operations),
     )
-
-
-def _committed(found: Any) -> Committed | KafkaError | None:
-    if found.error is not None:
-        error: KafkaError = found.error
-        return error
-    return Committed(found.offset, _metadata(found)) if found.offset >= 0 else None
-
-
-def _metadata(found: Any) -> str:
-    """What was committed with the offset; empty where confluent-kafka cannot tell.
-
-    It reads metadata up to a zero byte (2.16, `c_part_to_py`), which only confluent-kafka itself writes behind it. What
-    another client has committed may come with bytes behind it that are not its own, and then often is not UTF-8:
-    `streams.kafka.commit_metadata` reads that one.
-    """
-    try:
-        return found.metadata or ""
-    except UnicodeDecodeError:
-        return ""

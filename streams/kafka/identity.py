@@ -81,8 +81,3 @@ def without_topic_id(metadata: str) -> tuple[str | None, str]:
     """A commit's metadata in its two parts: the topic's id (`None`: not said), and the ledger's."""
     found = _NOTE.match(metadata)
     return (None, metadata) if found is None else (found[1], metadata[found.end() :])
-
-
-def is_of_another_client(metadata: str) -> bool:
-    """Whether a commit's metadata may be one that this release has not written; empty is everybody's."""
-    return bool(metadata) and _NOTE.match(metadata) is None

@@ -5,7 +5,6 @@ Events are read `read_committed`, as the worker reads them, so that both see the
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import aclosing
 from types import TracebackType
@@ -15,10 +14,10 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import OffsetSpec
 
 from streams.errors import KafkaReadError
-from streams.kafka.admin import Committed, KafkaAdmin, once_coordinated
-from streams.kafka.commit_metadata import committed_exactly
+from streams.kafka.admin import Committed, KafkaAdmin
 from streams.kafka.connection import client_options
 from streams.kafka.fetching import Fetcher
+from streams.kafka.group_offsets import committed_offsets
 from streams.preflight import check_kafka
 from streams.record import Record, TopicPartition
 from streams.settings import Settings
@@ -91,18 +90,9 @@ class KafkaReader:
         """What STREAMS_CONSUMER_GROUP has committed; partitions without a commit are left out."""
         group = self._settings.consumer_group
         what = f"read the offsets of the group {group}"
-        asked = once_coordinated(lambda: self._admin.committed(group, partitions), COORDINATOR_TIMEOUT_SECONDS)
+        asked = committed_offsets(self._options, group, partitions, COORDINATOR_TIMEOUT_SECONDS)
         found = _all_told(await _ask(what, asked), what)
-        return await self._with_exact_metadata(what, {tp: one for tp, one in found.items() if one is not None})
-
-    async def _with_exact_metadata(
-        self, what: str, commits: dict[TopicPartition, Committed]
-    ) -> dict[TopicPartition, Committed]:
-        """The same commits; one that was made meanwhile keeps its own offset and metadata together."""
-        if not any(one.metadata for one in commits.values()):
-            return commits
-        asked = asyncio.to_thread(committed_exactly, self._options, commits, COORDINATOR_TIMEOUT_SECONDS)
-        return await _ask(what, asked)
+        return {tp: one for tp, one in found.items() if one is not None}
 
     async def read(self, partition: TopicPartition, start: int, stop: int) -> AsyncIterator[list[Record]]:
         """The committed events with `start <= offset < stop`, in batches, in order.
