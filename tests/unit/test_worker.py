@@ -1,20 +1,40 @@
-"""What the process around the app writes and leaves out."""
+"""What the process around the app does with signals."""
 
 from __future__ import annotations
 
-import sys
+import signal
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from faust.worker import Worker
 
-from streams.worker import StreamsWorker
+from streams import worker as module
+from streams.worker import SAME_SIGNAL_SECONDS, StreamsWorker
 
 
-def test_worker_stopped_while_it_starts_writes_no_empty_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """Faust ends its spinner's line then, which would stand among JSON lines that a machine reads."""
+@pytest.fixture
+def worker(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """One that only notes what it would do."""
     worker = object.__new__(StreamsWorker)
-    worker.quiet, worker.stdout = False, sys.stdout
-    Worker._on_shutdown_immediately(worker)
-    assert capsys.readouterr().out == "\n"
-    worker._on_shutdown_immediately()
-    assert capsys.readouterr().out == ""
+    begun: list[str] = []
+    app = SimpleNamespace(
+        settings=SimpleNamespace(drain_timeout_seconds=5.0), begin_drain=lambda: begun.append("drain")
+    )
+    loop = SimpleNamespace(create_task=lambda work: work.close())
+    worker.begun, worker.app, worker.loop = begun, app, loop  # type: ignore[attr-defined, assignment] # not a real one
+    monkeypatch.setattr(worker, "_leave_after", lambda seconds: begun.append(f"leave after {seconds:.0f}"))
+    monkeypatch.setattr(module, "_leave", lambda code: begun.append(f"exit {code}"))
+    return worker
+
+
+def test_second_signal_within_half_a_second_is_the_same_one(worker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`timeout` sends two: it still drains. A later one ends the process at once."""
+    now = 100.0
+    monkeypatch.setattr(module, "monotonic", lambda: now)
+    worker._on_stop_signal(signal.SIGTERM)
+    now += SAME_SIGNAL_SECONDS / 2
+    worker._on_stop_signal(signal.SIGTERM)
+    assert ["drain", "leave after 5"] == worker.begun
+    now += SAME_SIGNAL_SECONDS
+    worker._on_stop_signal(signal.SIGTERM)
+    assert f"exit {128 + signal.SIGTERM}" == worker.begun[-1]
