@@ -19,6 +19,8 @@ import orjson
 
 from streams.archive.events import ArchivedEvent, in_order, read_event
 from streams.archive.objects import Archive
+from streams.archive.publisher import Publisher
+from streams.archive.restore_errors import NAME_PREFIX, RestoreError
 from streams.archive.restore_plan import (
     PARTITIONS_AT_ONCE,
     PartitionPlan,
@@ -29,7 +31,8 @@ from streams.archive.restore_plan import (
     selected_events,
     worth_reading,
 )
-from streams.archive.restore_target import NAME_PREFIX, Publisher, RestoreError, RestoreTarget, TargetTopic
+from streams.archive.restore_target import RestoreTarget
+from streams.archive.target_topic import TargetTopic
 from streams.errors import DamagedObjectError
 from streams.record import Record
 
@@ -120,6 +123,7 @@ class Restoration:
         rate: float | None = None,
         parallel: int = 64,
         skip_damaged: bool = False,
+        accept_time_shift: bool = False,
     ) -> None:
         self.archive = archive
         self.target = target
@@ -130,6 +134,7 @@ class Restoration:
         self._transaction_events = TRANSACTION_EVENTS if rate is None else max(1, min(TRANSACTION_EVENTS, int(rate)))
         self._parallel = parallel
         self._skip_damaged = skip_damaged
+        self._accept_time_shift = accept_time_shift
         self.outcomes: list[Outcome] = []
 
     async def fixed_plan(self) -> FixedPlan | None:
@@ -188,7 +193,10 @@ class Restoration:
         self, partition: int, target: TargetTopic, selection: Selection, advance: Callable[..., None]
     ) -> None:
         name = self._name(partition)
-        async with self.target.publisher(name, target, repartition=self._repartition) as publisher:
+        opened = self.target.publisher(
+            name, target, repartition=self._repartition, accept_time_shift=self._accept_time_shift
+        )
+        async with opened as publisher:
             known = (await self.progress([partition])).get(partition)
             if known is None:
                 raise RestoreError(f"the progress of {name} is gone. Look at the topic before restoring again.")

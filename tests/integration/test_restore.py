@@ -8,14 +8,15 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
-from aiokafka import TopicPartition
 from confluent_kafka import Producer
 from confluent_kafka.admin import AclBinding, AclOperation, AclPermissionType, ResourcePatternType, ResourceType
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from streams.archive.restore_errors import RestoreError
 from streams.archive.restore_target import RestoreTarget
 from streams.kafka_reader import KafkaReader
+from streams.record import TopicPartition
 from tests.conftest import MakeTopic
 from tests.integration.archiving import (
     FOREVER,
@@ -75,13 +76,13 @@ def test_partitions_come_back_as_they_were(
 def test_any_record_survives_with_its_nulls(
     make_topic: MakeTopic, writer: ArchiveWriter, run_command: RunCommand, published: ReadTopic
 ) -> None:
-    """Null and empty key and value in all pairs, header lists with duplicates and nulls, big values, time 0."""
+    """Null and empty key and value in all pairs, header lists with duplicates and nulls, big values."""
     target = make_topic(1, FOREVER | {"max.message.bytes": "4000000"})
     pairs = [(key, value) for key in (None, b"", b"\xff\x00") for value in (None, b"", b"\x00\xfe")]
     headers: Headers = (("a", None), ("a", b""), ("", b"\xff"), ("a", b"x"), ("\u00fc", b"y" * 3000))
     records = [event("orders", 0, at, key=key, value=value) for at, (key, value) in enumerate(pairs)]
     records += [
-        event("orders", 0, 9, headers=headers, timestamp_ms=0),
+        event("orders", 0, 9, headers=headers, timestamp_ms=1),
         event("orders", 0, 10, value=b"x" * 3_000_000),
         event("orders", 0, 11, timestamp_ms=None),
     ]
@@ -90,22 +91,62 @@ def test_any_record_survives_with_its_nulls(
     assert [[content(one) for one in records]] == published(target, 1)
 
 
-async def test_header_names_need_not_be_utf_8(
+def test_time_of_zero_is_not_made_the_present(
+    make_topic: MakeTopic, writer: ArchiveWriter, run_command: RunCommand, published: ReadTopic
+) -> None:
+    """librdkafka cannot publish it: refused by name, and a millisecond later when that is accepted."""
+    target = make_topic(1, FOREVER)
+    writer.write(event("orders", 0, at, timestamp_ms=at) for at in range(3))
+    command = ("restore", "orders", "--to-topic", target, "--execute")
+    refused = run_command(*command, topics="orders", check=2)
+    assert "orders/0/0 has the time 0" in refused.stderr
+    assert [[]] == published(target, 1)
+    run_command(*command, "--accept-time-shift", topics="orders", check=0)
+    assert [1, 1, 2] == [one[2] for one in published(target, 1)[0]]
+
+
+ODD_NAMES = (b"\xfcmlaut", b"cut\0here", b"\0", "\u00fc\0".encode(), b"\xed\xa0\x80")
+
+
+async def test_header_names_are_any_bytes(
     make_topic: MakeTopic, base_settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Names of any bytes, among events whose names are text."""
+    """Not UTF-8, or with zero bytes, among events whose names are text; key, value and order are kept as well."""
     target = make_topic(1, FOREVER)
     configured = worker_settings({**base_settings, "STREAMS_TOPICS": target}, monkeypatch)
-    name = b"\xfcmlaut".decode("utf-8", "surrogateescape")
-    records = [event("orders", 0, at, headers=((name if at % 2 else "text", b"x"),)) for at in range(4)]
+    names = [name.decode("utf-8", "surrogateescape") for name in ODD_NAMES]
+    records = [
+        event("orders", 0, 0, headers=(("text", b"x"),)),
+        *(event("orders", 0, at, headers=((name, b"x"), ("b", None))) for at, name in enumerate(names, 1)),
+        event("orders", 0, 6, headers=((names[0], None), (names[0], b"")), key=b"", value=None, timestamp_ms=None),
+        event("orders", 0, 7, headers=((names[0], b"\0"),), key=None, value=b""),
+        event("orders", 0, 8),
+    ]
     async with RestoreTarget(configured, target) as kafka:
         topic = await kafka.describe()
         async with kafka.publisher(f"streams-restore-{target}", topic, repartition=False) as publisher:
-            await publisher.publish(records, 4, "")
-        assert (4, "") == await kafka.progress(f"streams-restore-{target}")
+            await publisher.publish(records, 9, "")
+        assert (9, "") == await kafka.progress(f"streams-restore-{target}")
     async with KafkaReader(configured) as reader:
-        found = [one async for batch in reader.read(TopicPartition(target, 0), 0, 4) for one in batch]
+        found = [one async for batch in reader.read(TopicPartition(target, 0), 0, 9) for one in batch]
     assert [content(one) for one in records] == [content(one) for one in found]
+
+
+async def test_event_with_odd_header_names_is_refused_like_any_other(
+    make_topic: MakeTopic, base_settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no delivery report for it: the transaction's end says why it failed, and nothing of it is published."""
+    target = make_topic(1, FOREVER | {"max.message.bytes": "50000"})
+    configured = worker_settings({**base_settings, "STREAMS_TOPICS": target}, monkeypatch)
+    name = ODD_NAMES[0].decode("utf-8", "surrogateescape")
+    large = event("orders", 0, 7, headers=((name, b"x" * 60_000),))
+    async with RestoreTarget(configured, target) as kafka:
+        topic = await kafka.describe()
+        async with kafka.publisher(f"streams-restore-{target}", topic, repartition=False) as publisher:
+            with pytest.raises(RestoreError, match=r"orders/0/7: too large for its max.message.bytes \(50,000\)"):
+                await publisher.publish([large], 8, "")
+            await publisher.publish([event("orders", 0, 8)], 9, "after it")
+        assert (9, "after it") == await kafka.progress(f"streams-restore-{target}")
 
 
 LONG = st.integers(1800, 2400).map(lambda length: bytes(range(256)) * 9 + bytes(length - 1800))
