@@ -19,7 +19,7 @@ from confluent_kafka import TopicPartition as _TopicPartition
 
 from streams.archive.restore_errors import NOT_ITS_FAULT, RestoreError, explained, kafka_error, refusal
 from streams.archive.target_topic import TargetTopic
-from streams.kafka.header_names import needs_raw_names, produce_raw_names
+from streams.kafka.raw_names import needs_raw_names, produce_raw_names
 from streams.record import Record
 
 PATIENCE_SECONDS: Final = 90.0
