@@ -33,6 +33,8 @@ OFFSETS_SECONDS: Final = 30.0
 RETRY_PAUSE_SECONDS: Final = 0.1
 BATCH_BYTES: Final = 256 * 1024
 LINGER_MS: Final = 20
+RETRY_BACKOFF_MS: Final = 20
+"""A transaction's beginning is refused while the broker still ends the one before: librdkafka's 100 ms add up."""
 MAX_EVENT_BYTES: Final = 1_000_000_000
 """librdkafka's highest: the broker is the one to say what is too large, for librdkafka counts more than is sent."""
 NO_TIMESTAMP: Final = -1
@@ -48,6 +50,7 @@ def producer_options(connection: dict[str, Any], name: str, target: TargetTopic)
         "batch.size": min(BATCH_BYTES, target.max_batch_bytes or BATCH_BYTES),
         "message.max.bytes": MAX_EVENT_BYTES,
         "linger.ms": LINGER_MS,
+        "retry.backoff.ms": RETRY_BACKOFF_MS,
         "partitioner": "murmur2_random",  # the Java clients' choice for events with a key
         "delivery.report.only.error": True,
         "log_level": 0,  # what it logs is in our messages

@@ -180,10 +180,16 @@ class Restoration:
 
     async def _fix(self, root: Publisher, target: TargetTopic, plans: Sequence[PartitionPlan]) -> FixedPlan:
         """Write down where each partition begins and ends, then that all of this is so; only then may events go out."""
-        for plan in plans:
+        places = asyncio.Semaphore(PARTITIONS_AT_ONCE)
+
+        async def fix(plan: PartitionPlan) -> None:
             name = self._name(plan.partition)
-            async with self.target.publisher(name, target, repartition=False) as publisher:
+            async with places, self.target.publisher(name, target, repartition=False) as publisher:
                 await publisher.publish([], plan.start, Progress(plan.start, plan.stop).encode())
+
+        async with first_error(), asyncio.TaskGroup() as group:
+            for plan in plans:
+                group.create_task(fix(plan))
         numbers = tuple(plan.partition for plan in plans)
         fixed = FixedPlan(numbers, self.selection.since_ms, self.selection.until_ms)
         await root.publish([], 1, fixed.encode())
