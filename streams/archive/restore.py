@@ -144,8 +144,14 @@ class Restoration:
 
     async def progress(self, partitions: Sequence[int]) -> dict[int, Progress]:
         """How far each partition is, for those that have begun."""
-        found = {partition: await self.target.progress(self._name(partition)) for partition in partitions}
-        return {partition: Progress.decode(*known) for partition, known in found.items() if known is not None}
+        places = asyncio.Semaphore(PARTITIONS_AT_ONCE)
+
+        async def find(partition: int) -> tuple[int, str] | None:
+            async with places:
+                return await self.target.progress(self._name(partition))
+
+        found = zip(partitions, await asyncio.gather(*map(find, partitions)), strict=True)
+        return {partition: Progress.decode(*known) for partition, known in found if known is not None}
 
     async def run(
         self,

@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from time import monotonic
 from types import TracebackType
-from typing import Any, Final
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 
 from streams.archive.publisher import Publisher
 from streams.archive.restore_errors import RestoreError, explained, kafka_error
 from streams.archive.target_topic import TargetTopic
-from streams.kafka.admin import Committed, KafkaAdmin
+from streams.kafka.admin import KafkaAdmin
 from streams.kafka.connection import client_options
+from streams.kafka.group_offsets import committed_offsets
 from streams.record import TopicPartition
 from streams.settings import Settings
-
-COORDINATOR_SECONDS: Final = 60.0
-"""How long a group's coordinator may be away, or a transaction be ending, before its progress is given up on."""
-PAUSE_SECONDS: Final = 0.1
-_PASSING: Final = frozenset(
-    {
-        KafkaError.UNSTABLE_OFFSET_COMMIT,
-        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-        KafkaError.COORDINATOR_NOT_AVAILABLE,
-        KafkaError.NOT_COORDINATOR,
-        KafkaError._TIMED_OUT,
-        KafkaError._TRANSPORT,
-    }
-)
 
 
 class RestoreTarget:
@@ -104,25 +89,12 @@ class RestoreTarget:
         A transaction that is being committed is waited for, and no error is taken for "nothing yet": restore would
         publish events twice on that.
         """
-        deadline = monotonic() + COORDINATOR_SECONDS
-        with explained(f"read the progress of {name}", self.topic, name):
-            while True:
-                try:
-                    found = await self._committed(name)
-                except KafkaException as error:
-                    problem = kafka_error(error)
-                    if problem is None or problem.code() not in _PASSING or monotonic() > deadline:
-                        raise
-                else:
-                    return None if found is None else (found.offset, found.metadata)
-                await asyncio.sleep(PAUSE_SECONDS)
-
-    async def _committed(self, name: str) -> Committed | None:
         where = TopicPartition(self.topic, 0)
-        found = (await self._admin.committed(name, [where]))[where]
-        if isinstance(found, KafkaError):
-            raise KafkaException(found)
-        return found
+        with explained(f"read the progress of {name}", self.topic, name):
+            found = (await committed_offsets(self._connection, name, [where]))[where]
+            if isinstance(found, KafkaError):
+                raise KafkaException(found)
+            return None if found is None else (found.offset, found.metadata)
 
     @asynccontextmanager
     async def publisher(
