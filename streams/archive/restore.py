@@ -19,6 +19,8 @@ import orjson
 
 from streams.archive.events import ArchivedEvent, in_order, read_event
 from streams.archive.objects import Archive
+from streams.archive.publisher import Publisher
+from streams.archive.restore_errors import NAME_PREFIX, RestoreError
 from streams.archive.restore_plan import (
     PARTITIONS_AT_ONCE,
     PartitionPlan,
@@ -29,7 +31,8 @@ from streams.archive.restore_plan import (
     selected_events,
     worth_reading,
 )
-from streams.archive.restore_target import NAME_PREFIX, Publisher, RestoreError, RestoreTarget, TargetTopic
+from streams.archive.restore_target import RestoreTarget
+from streams.archive.target_topic import TargetTopic
 from streams.errors import DamagedObjectError
 from streams.record import Record
 
@@ -120,6 +123,7 @@ class Restoration:
         rate: float | None = None,
         parallel: int = 64,
         skip_damaged: bool = False,
+        accept_time_shift: bool = False,
     ) -> None:
         self.archive = archive
         self.target = target
@@ -130,6 +134,7 @@ class Restoration:
         self._transaction_events = TRANSACTION_EVENTS if rate is None else max(1, min(TRANSACTION_EVENTS, int(rate)))
         self._parallel = parallel
         self._skip_damaged = skip_damaged
+        self._accept_time_shift = accept_time_shift
         self.outcomes: list[Outcome] = []
 
     async def fixed_plan(self) -> FixedPlan | None:
@@ -139,8 +144,14 @@ class Restoration:
 
     async def progress(self, partitions: Sequence[int]) -> dict[int, Progress]:
         """How far each partition is, for those that have begun."""
-        found = {partition: await self.target.progress(self._name(partition)) for partition in partitions}
-        return {partition: Progress.decode(*known) for partition, known in found.items() if known is not None}
+        places = asyncio.Semaphore(PARTITIONS_AT_ONCE)
+
+        async def find(partition: int) -> tuple[int, str] | None:
+            async with places:
+                return await self.target.progress(self._name(partition))
+
+        found = zip(partitions, await asyncio.gather(*map(find, partitions)), strict=True)
+        return {partition: Progress.decode(*known) for partition, known in found if known is not None}
 
     async def run(
         self,
@@ -175,10 +186,16 @@ class Restoration:
 
     async def _fix(self, root: Publisher, target: TargetTopic, plans: Sequence[PartitionPlan]) -> FixedPlan:
         """Write down where each partition begins and ends, then that all of this is so; only then may events go out."""
-        for plan in plans:
+        places = asyncio.Semaphore(PARTITIONS_AT_ONCE)
+
+        async def fix(plan: PartitionPlan) -> None:
             name = self._name(plan.partition)
-            async with self.target.publisher(name, target, repartition=False) as publisher:
+            async with places, self.target.publisher(name, target, repartition=False) as publisher:
                 await publisher.publish([], plan.start, Progress(plan.start, plan.stop).encode())
+
+        async with first_error(), asyncio.TaskGroup() as group:
+            for plan in plans:
+                group.create_task(fix(plan))
         numbers = tuple(plan.partition for plan in plans)
         fixed = FixedPlan(numbers, self.selection.since_ms, self.selection.until_ms)
         await root.publish([], 1, fixed.encode())
@@ -188,7 +205,10 @@ class Restoration:
         self, partition: int, target: TargetTopic, selection: Selection, advance: Callable[..., None]
     ) -> None:
         name = self._name(partition)
-        async with self.target.publisher(name, target, repartition=self._repartition) as publisher:
+        opened = self.target.publisher(
+            name, target, repartition=self._repartition, accept_time_shift=self._accept_time_shift
+        )
+        async with opened as publisher:
             known = (await self.progress([partition])).get(partition)
             if known is None:
                 raise RestoreError(f"the progress of {name} is gone. Look at the topic before restoring again.")

@@ -14,7 +14,7 @@ from typing import Final
 
 from streams.archive.events import ArchivedEvent, archived_events, archived_partitions, read_event
 from streams.archive.objects import Archive
-from streams.archive.restore_target import TargetTopic
+from streams.archive.target_topic import TargetTopic
 from streams.errors import DamagedObjectError
 from streams.offset_set import Range
 from streams.record import Record

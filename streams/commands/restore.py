@@ -15,7 +15,8 @@ from streams.archive.objects import Archive
 from streams.archive.positions import UsageError, parse_selection, parse_time, show_time
 from streams.archive.restore import FixedPlan, Outcome, Progress, Restoration, restore_id
 from streams.archive.restore_plan import PartitionPlan, Selection, plan_restore, target_problems
-from streams.archive.restore_target import RestoreTarget, TargetTopic
+from streams.archive.restore_target import RestoreTarget
+from streams.archive.target_topic import TargetTopic
 from streams.commands.command import EXIT_OK, EXIT_WRONG, StreamsCommand, json_option
 from streams.costs import Prices, describe_cost
 from streams.sinks.s3_reader import PAGE_OBJECTS, S3Reader
@@ -66,6 +67,11 @@ class Restore(StreamsCommand):
         option("--read-all", is_flag=True, help="With --since: also read objects written more than a day before it."),
         option("--accept-append-time", is_flag=True, help="Restore although the topic replaces the timestamps."),
         option("--accept-retention", is_flag=True, help="Restore although the topic's retention deletes such events."),
+        option(
+            "--accept-time-shift",
+            is_flag=True,
+            help="Restore events of the time 0 (1970) a millisecond later.",
+        ),
         json_option,
     ]
 
@@ -84,6 +90,7 @@ class Restore(StreamsCommand):
                 rate=options["rate"],
                 parallel=options["parallel"],
                 skip_damaged=options["skip_damaged"],
+                accept_time_shift=options["accept_time_shift"],
             )
             found = await target.describe()
             fixed = None if options["again"] else await restore.fixed_plan()

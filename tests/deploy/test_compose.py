@@ -179,7 +179,7 @@ def test_samples_prepare_and_publish(broker: KafkaBroker, s3_server: S3Server, g
         finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
         assert (0, "") == (finished.returncode, finished.stderr), finished.stderr
     assert [] == s3_server.keys(name)
-    end: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call] # the library's own types leave it out
+    end: OffsetSpec = OffsetSpec.latest()
     latest = {TopicPartition(name, partition): end for partition in range(PARTITIONS)}
     ends = [future.result().offset for future in broker.admin.list_offsets(latest).values()]
     assert 5 == sum(ends)

@@ -212,6 +212,13 @@ class Bucket:
     async def put(self, request: PutRequest) -> None:
         self.puts += 1
 
+    async def create(self, request: PutRequest) -> bool:
+        self.puts += 1
+        return True
+
+    async def get(self, object_key: str) -> bytes | None:
+        return None
+
     async def close(self) -> None:
         """Holds nothing."""
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.archive.restore import FixedPlan, Pace, Progress, restore_id
+from streams.archive.restore_errors import RestoreError
 from streams.archive.restore_plan import (
     PartitionPlan,
     Selection,
@@ -18,7 +19,7 @@ from streams.archive.restore_plan import (
     read_ranges,
     target_problems,
 )
-from streams.archive.restore_target import RestoreError, TargetTopic
+from streams.archive.target_topic import TargetTopic
 from streams.errors import RecordRejectedError
 from tests.unit.memory_reader import WRITTEN_AT, MemoryReader, event, settings
 

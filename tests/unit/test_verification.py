@@ -19,7 +19,7 @@ from streams.proof.page import SLOTS, bar, describe_ranges, render_page
 from streams.proof.report import CHECKSUM, checksum, partition_document
 from streams.proof.result import PartitionResult, verdict_of
 from streams.proof.verification import judge_by_kafka, judge_by_ledger
-from streams.record import Record
+from streams.record import Record, TopicPartition
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 offset_sets = st.lists(st.integers(0, 60), max_size=20).map(
@@ -114,12 +114,12 @@ def test_verdict(changes: dict[str, Any], exit_code: int, status: str, words: st
 def test_ledger_gives_the_beginning_for_a_time_that_kafka_has_forgotten() -> None:
     """An event cannot be newer than the segment that it is in; without order among the segments nothing is known."""
     listed = [ListedSegment(start, start + 100, "", NOW - timedelta(hours=5 - start / 100)) for start in (0, 100, 200)]
-    index = LedgerIndex(None, listed, Segment("orders", 0, 300, 310))
+    index = LedgerIndex(TopicPartition("orders", 0), listed, Segment("orders", 0, 300, 310))
     assert 200 == index.not_before(NOW - timedelta(hours=3.5))
     assert 300 == index.not_before(NOW)
     assert index.not_before(NOW - timedelta(hours=9)) is None
     turned = [listed[0]._replace(modified_at=NOW - timedelta(hours=4)), listed[1]._replace(modified_at=NOW)]
-    assert LedgerIndex(None, turned[::-1]).not_before(NOW - timedelta(hours=3)) is None
+    assert LedgerIndex(TopicPartition("orders", 0), turned[::-1]).not_before(NOW - timedelta(hours=3)) is None
 
 
 def test_differences_are_named_and_contents_are_not_shown() -> None:
