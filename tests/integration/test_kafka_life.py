@@ -53,12 +53,16 @@ def brokers_run_again(request: pytest.FixtureRequest) -> Iterator[None]:
     show_on_failure(request, cluster.log_tail)
 
 
-def servers(cluster: KafkaCluster) -> dict[str, str]:
-    return {"STREAMS_KAFKA_BOOTSTRAP_SERVERS": cluster.addresses("PLAINTEXT")} | SESSION
+def servers(cluster: KafkaCluster, protocol: str = "classic") -> dict[str, str]:
+    return {"STREAMS_KAFKA_BOOTSTRAP_SERVERS": cluster.addresses("PLAINTEXT")} | _group(protocol)
 
 
-def on(broker: KafkaBroker) -> dict[str, str]:
-    return {"STREAMS_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers} | SESSION
+def on(broker: KafkaBroker, protocol: str = "classic") -> dict[str, str]:
+    return {"STREAMS_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers} | _group(protocol)
+
+
+def _group(protocol: str) -> dict[str, str]:
+    return SESSION if protocol == "classic" else {"STREAMS_KAFKA_GROUP_PROTOCOL": protocol}
 
 
 def delete(admin: AdminClient, topic: str) -> None:
@@ -140,7 +144,7 @@ def test_leaderless_partitions_hold_up_no_others(
     headless = [number for number in range(6) if cluster.leader(topic, number) is victim]
     others = [number for number in range(6) if number not in headless]
     assert 2 == len(headless)
-    settings = servers(cluster) | {"STREAMS_KAFKA_GROUP_PROTOCOL": protocol}
+    settings = servers(cluster, protocol)
     first, second = start_worker(topic, settings), start_worker(topic, settings)
     expected = spread(EventProducer(cluster.addresses("PLAINTEXT")).produce, topic, 6, 600)
     with Load(cluster.addresses("PLAINTEXT"), topic, others, 200) as load:
@@ -175,7 +179,7 @@ def test_topic_deleted_under_load_holds_up_no_other(
     produce = EventProducer(own_broker.bootstrap_servers).produce
     expected = spread(produce, "keep", 2, 2_000)
     doomed = spread(produce, "gone", 2, 2_000)
-    worker = start_worker("keep,gone", on(own_broker) | {"STREAMS_KAFKA_GROUP_PROTOCOL": protocol})
+    worker = start_worker("keep,gone", on(own_broker, protocol))
     with Load(own_broker.bootstrap_servers, "keep", [0, 1], 400) as load:
         wait_until(lambda: worker.stats()["totals"]["events"] > 3_000, 60, worker.log_tail)
         delete(own_broker.admin, "gone")
@@ -189,13 +193,8 @@ def test_topic_deleted_under_load_holds_up_no_other(
     assert 200 == worker.get("/health/ready")[0], worker.get("/health/ready")
     worker.terminate()
     assert 0 == worker.wait(20), worker.log_tail()
-    archive.assert_complete(
-        expected | {place: content for place, content in doomed.items() if place in _written(archive)}
-    )
-
-
-def _written(archive: Archive) -> set[tuple[str, int, int]]:
-    return {event.position for event in archive.events()}
+    written = {event.position for event in archive.events()}
+    archive.assert_complete(expected | {place: content for place, content in doomed.items() if place in written})
 
 
 def test_topic_recreated_while_no_worker_runs_is_held(
@@ -360,7 +359,7 @@ def test_topics_made_under_a_pattern_are_read_while_workers_restart(
 ) -> None:
     """A topic every second while workers come and go: each of them is read in the end."""
     own_broker.create_topic("made-0", 2)
-    settings = on(own_broker) | {"STREAMS_KAFKA_GROUP_PROTOCOL": "classic"}
+    settings = on(own_broker)
     workers = [start_worker("^made-.*", settings, app="tests.integration.apps.quick_topic_refresh") for _ in range(2)]
     produce = EventProducer(own_broker.bootstrap_servers).produce
     expected = spread(produce, "made-0", 2, 40)

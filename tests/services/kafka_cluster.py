@@ -135,8 +135,15 @@ class KafkaCluster:
 
     def coordinator(self, group: str) -> KafkaBroker:
         """The broker that the group's members talk to."""
-        node: int = self.any.admin.describe_consumer_groups([group])[group].result(30).coordinator.id
-        return self.nodes[node - 1]
+
+        def ask() -> int | None:
+            try:
+                node: int = self.any.admin.describe_consumer_groups([group])[group].result(30).coordinator.id
+            except KafkaException:  # it is being chosen
+                return None
+            return node
+
+        return self.nodes[(wait_until(ask, 30, f"{group} has no coordinator") or 1) - 1]
 
     def leader(self, topic: str, partition: int) -> KafkaBroker:
         """The broker that leads a partition now."""
