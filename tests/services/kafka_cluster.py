@@ -105,12 +105,17 @@ class KafkaCluster:
             node.cluster_id = self.nodes[0].cluster_id
             node.certificates = self.certificates
         try:
-            with ThreadPoolExecutor(NODES) as starting:
-                list(starting.map(lambda node: node.start(), self.nodes))
+            self.start()
         except BaseException:
             self.kill()
             raise
         return self
+
+    def start(self) -> None:
+        """Start all that do not run, at once: one alone would wait for the others."""
+        ended = [node for node in self.nodes if not node.running]
+        with ThreadPoolExecutor(NODES) as starting:
+            list(starting.map(lambda node: node.start(), ended))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
