@@ -13,10 +13,10 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AclBinding, AclOperation, AclPermissionType, ResourcePatternType, ResourceType
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from streams.kafka_reader import KafkaReader
 
 from streams.archive.restore_target import RestoreTarget
 from streams.envelope import encode_envelope
-from streams.kafka_reader import KafkaReader
 from tests.conftest import MakeTopic
 from tests.integration.archiving import (
     FOREVER,
