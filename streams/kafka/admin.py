@@ -1,18 +1,19 @@
 """Questions to the cluster that join no group and change nothing: topics with their identity, offsets, settings.
 
-One `KafkaAdmin` a process. Every method but `cluster` awaits librdkafka's answer without holding a thread. All are
-bounded in time, and answer partition by partition: one that has no leader costs only its own answer.
+One `KafkaAdmin` a process. Every method but `cluster` and `committed` awaits librdkafka's answer without holding a
+thread. All are bounded in time, and answer partition by partition: one that has no leader costs only its own answer.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException, TopicCollection
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as _TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
 
@@ -23,6 +24,10 @@ from streams.settings import Settings
 REQUEST_SECONDS: Final = 10.0
 COORDINATOR_SECONDS: Final = 20.0
 _COORDINATOR_PAUSE_SECONDS: Final = 0.2
+_ASKS_ONLY: Final = {
+    "enable.auto.commit": False,
+    "isolation.level": "read_committed",  # a transaction that is committing offsets is waited for (KIP-447)
+}
 NO_TOPIC_ID: Final = "AAAAAAAAAAAAAAAAAAAAAA"
 """The id of zeros, which a broker before 2.8 (KIP-516) is taken to answer."""
 
@@ -96,7 +101,10 @@ class KafkaAdmin:
 
     def __init__(self, settings: Settings) -> None:
         # Its log lines would only be handed out by polling it; what fails is in the answers.
-        self._client = AdminClient({**client_options(settings), "log_level": 0})
+        self._options = {**client_options(settings), "log_level": 0}
+        self._client = AdminClient(self._options)
+        self._members: dict[str, Any] = {}
+        self._making = threading.Lock()
 
     async def cluster(self, topics: Iterable[str] | None = None) -> Cluster:
         """Brokers and topics (`None`: all that this user may see), told by any broker that can be reached.
@@ -149,21 +157,27 @@ class KafkaAdmin:
     ) -> dict[TopicPartition, Committed | KafkaError | None]:
         """What the group has committed, transactions that were under way included (KIP-447); `None`: nothing yet.
 
+        Asked by a consumer that never joins. An admin client that asks a coordinator ends the whole process when that
+        one is no longer it (SIGSEGV, librdkafka issue 5040) or goes away meanwhile (SIGABRT, 4605); both were seen.
+
         Raises:
             KafkaException: the coordinator is away, loading or refuses: never taken for "nothing committed".
         """
         wanted = [_TopicPartition(tp[0], tp[1]) for tp in partitions]
         if not wanted:
             return {}
-        futures = self._client.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(group, wanted)], require_stable=True, request_timeout=REQUEST_SECONDS
-        )
-        answer = await asyncio.wrap_future(futures[group])
-        found = {TopicPartition(tp.topic, tp.partition): _committed(tp) for tp in answer.topic_partitions}
+        answer = await asyncio.to_thread(self._committed, group, wanted)
+        found = {TopicPartition(tp.topic, tp.partition): _committed(tp) for tp in answer}
         missing = [tp for tp in wanted if (tp.topic, tp.partition) not in found]
         if missing:
             raise KafkaException(KafkaError(KafkaError._PARTIAL, f"no answer for {missing[0].topic}"))
         return found
+
+    def _committed(self, group: str, wanted: list[_TopicPartition]) -> Any:
+        with self._making:
+            if group not in self._members:
+                self._members[group] = Consumer({**self._options, **_ASKS_ONLY, "group.id": group})
+        return self._members[group].committed(wanted, timeout=REQUEST_SECONDS)
 
     async def group(self, name: str) -> Group:
         """State, members and rights (needs DESCRIBE on the group).
