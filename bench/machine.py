@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.baselines import default_thread_count
 
-_PACKAGES = ("faust-streaming", "aiokafka", "obstore", "aiobotocore", "boto3", "uvloop")
+_PACKAGES = ("faust-streaming", "confluent-kafka", "obstore", "aiobotocore", "boto3", "uvloop")
 
 
 @dataclass(frozen=True, slots=True)

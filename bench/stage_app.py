@@ -47,12 +47,14 @@ class Meter:
 
 
 def thread_seconds() -> dict[str, float]:
-    """CPU seconds by kind of thread: `main`, `kafka` (the consumer's own loop), `native` (the S3 client's)."""
+    """CPU seconds by kind of thread: `main`, `kafka` (Python's others: the poller), `librdkafka`, `native` (others)."""
     main, others = threading.main_thread().native_id, {thread.native_id for thread in threading.enumerate()}
-    found = {"main": 0.0, "kafka": 0.0, "native": 0.0}
+    found = dict.fromkeys(("main", "kafka", "librdkafka", "native"), 0.0)
     for task in Path("/proc/self/task").iterdir():
         fields = (task / "schedstat").read_text().split()
-        kind = "main" if int(task.name) == main else "kafka" if int(task.name) in others else "native"
+        number, name = int(task.name), (task / "comm").read_text()
+        native = "librdkafka" if name.startswith("rdk:") else "native"
+        kind = "main" if number == main else "kafka" if number in others else native
         found[kind] += int(fields[0]) / 1e9
     return found
 
@@ -101,7 +103,9 @@ def _app() -> Any:
     app = create_app(settings, CountingSink(S3Sink.from_settings(settings), meter, STAGE))
     if STAGE == "stream":
 
-        async def acknowledge_at_once(record: Record, acknowledge: Callable[[Record], None]) -> None:
+        async def acknowledge_at_once(
+            record: Record, acknowledge: Callable[[Record], None], is_wanted: Callable[[], bool] | None = None
+        ) -> None:
             acknowledge(record)
             meter.count()
 

@@ -25,9 +25,9 @@ from bench.machine import this_machine
 from bench.workload import Load, filled_topic
 
 RUN_TIMEOUT_SECONDS = 300
-THREADS = ("main", "kafka", "native")
+THREADS = ("main", "kafka", "librdkafka", "native")
 STAGES = {
-    "fetch": "fetch and decode (aiokafka alone, a loop over its batches)",
+    "fetch": "fetch and decode (librdkafka alone)",
     "stream": "handover, watermark, stream, agent, acknowledgement, commits",
     "deliver": "a task for each write, adaptive limit, statistics",
     "render": "object key, metadata, body",
@@ -125,7 +125,10 @@ def _numbers(cost: Cost) -> list[str]:
 
 
 def _document(rows: list[tuple[str, Cost]], load: Load, rounds: int) -> None:
-    lines = ["| stage | µs | main thread | Kafka's thread | native threads |", "| --- | ---: | ---: | ---: | ---: |"]
+    lines = [
+        "| stage | µs | main thread | Kafka's thread | librdkafka's threads | S3 client's threads |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
     lines += [f"| {' | '.join([name, *_numbers(cost)])} |" for name, cost in rows]
     size = f"{load.event_bytes or '57 to 67'} bytes"
     lines += [

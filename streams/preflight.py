@@ -14,8 +14,11 @@ from collections.abc import Iterable, Mapping
 from confluent_kafka import KafkaError, KafkaException
 
 from streams.errors import ConfigurationError
-from streams.kafka.admin import KafkaAdmin, Topic, once_coordinated
+from streams.kafka.admin import COORDINATOR_SECONDS, KafkaAdmin, Topic, once_coordinated
+from streams.kafka.connection import client_options
+from streams.kafka.group_offsets import committed_offsets
 from streams.kafka.problems import Problem, connection_problem, explain
+from streams.record import TopicPartition
 from streams.settings import Settings
 
 TOPICS_SHOWN = 10
@@ -33,7 +36,7 @@ async def check_kafka(settings: Settings) -> list[str]:
     admin = await asyncio.to_thread(KafkaAdmin, settings)
     try:
         names = await _topics(admin, settings)
-        await _check_group(admin, settings)
+        await _check_group(admin, settings, names[0])
     except KafkaException as error:
         problem = explain(error.args[0], settings)
         raise ConfigurationError(
@@ -124,9 +127,16 @@ def matching_topics(pattern: re.Pattern[str], names: Iterable[str]) -> list[str]
     return found
 
 
-async def _check_group(admin: KafkaAdmin, settings: Settings) -> None:
-    """A group that this user may not use; a coordinator that is still being elected is waited for."""
+async def _check_group(admin: KafkaAdmin, settings: Settings, topic: str) -> None:
+    """A group that this user may not use; a coordinator that is still being elected is waited for.
+
+    The offsets are asked for first: librdkafka's admin client ends the process (issues 4605 and 5040) where it asks a
+    coordinator that is going away, or is none yet.
+    """
     try:
+        await committed_offsets(
+            client_options(settings), settings.consumer_group, [TopicPartition(topic, 0)], COORDINATOR_SECONDS
+        )
         group = await once_coordinated(lambda: admin.group(settings.consumer_group))
     except KafkaException as error:
         if error.args[0].code() != KafkaError.GROUP_AUTHORIZATION_FAILED:

@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rate", type=int, default=200, help="events per second (default 200)")
     parser.add_argument("--partitions", type=int, default=12, help="of the topic (default 12)")
     parser.add_argument("--first", type=float, default=120.0, help="seconds to the first fault (default 120)")
-    parser.add_argument("--every", type=float, default=130.0, help="seconds from fault to fault (default 130)")
+    parser.add_argument("--every", type=float, default=102.0, help="seconds from fault to fault (default 102)")
     parser.add_argument("--faults", nargs="+", metavar="NAME", help="only these, in this order: see bench/soak/plan.py")
     parser.add_argument("--sample", type=int, default=10_000, help="events that verify compares byte for byte")
     parser.add_argument("--directory", type=Path, help="where servers and logs live; it is kept (default: temporary)")

@@ -62,18 +62,49 @@ def _freeze_worker(site: Site, seconds: float, pause: Pause) -> None:
         worker.thaw()
 
 
-def _freeze_broker(site: Site, seconds: float, pause: Pause) -> None:
-    site.broker.freeze()
+def _freeze_coordinator(site: Site, seconds: float, pause: Pause) -> None:
+    broker = site.kafka.coordinator(site.group)
+    broker.freeze()
     try:
         pause(seconds)
     finally:
-        site.broker.thaw()
+        broker.thaw()
 
 
-def _kill_broker(site: Site, seconds: float, pause: Pause) -> None:
-    site.broker.kill()
+def _stop_broker(site: Site, seconds: float, pause: Pause) -> None:
+    coordinator = site.kafka.coordinator(site.group)
+    broker = next(node for node in site.kafka.nodes if node is not coordinator)
+    broker.stop()
+    try:
+        pause(seconds)
+    finally:
+        broker.start()
+
+
+def _kill_coordinator(site: Site, seconds: float, pause: Pause) -> None:
+    broker = site.kafka.coordinator(site.group)
+    broker.kill()
+    try:
+        pause(seconds)
+    finally:
+        broker.start()
+
+
+def _kill_brokers(site: Site, seconds: float, pause: Pause) -> None:
+    site.kafka.kill()
     pause(seconds)
-    site.broker.start()
+    site.kafka.start()
+
+
+def _delete_topic(site: Site, seconds: float, pause: Pause) -> None:
+    site.short_lived.delete()
+    pause(seconds)
+    site.short_lived.begin()
+
+
+def _recreate_topic(site: Site, seconds: float, pause: Pause) -> None:
+    site.short_lived.delete()
+    site.short_lived.begin()
 
 
 def _kill_s3(site: Site, seconds: float, pause: Pause) -> None:
@@ -115,8 +146,12 @@ _ACTIONS: dict[str, Callable[[Site, float, Pause], None]] = {
     "term": _terminate,
     "more": _more,
     "less": _less,
-    "broker-freeze": _freeze_broker,
-    "broker-kill": _kill_broker,
+    "broker-freeze": _freeze_coordinator,
+    "broker-stop": _stop_broker,
+    "brokers-kill": _kill_brokers,
+    "coordinator-kill": _kill_coordinator,
+    "topic-delete": _delete_topic,
+    "topic-recreate": _recreate_topic,
     "worker-freeze": _freeze_worker,
     "s3-503": _rule(_storm),
     "s3-hang": _rule(always(Hang(_HANGS_SECONDS))),

@@ -17,9 +17,10 @@ _BROKER_TIMEOUT_SECONDS = 240.0
 class SteadyLoad:
     """Publishes `rate` events a second from `start` to `stop`; `produced` counts those that the broker has taken."""
 
-    def __init__(self, bootstrap_servers: str, topic: str, rate: int) -> None:
+    def __init__(self, bootstrap_servers: str, topic: str, partitions: int, rate: int) -> None:
         self._producer = EventProducer(bootstrap_servers, {"acks": "all"})
-        self._topic = topic
+        self.topic = topic
+        self.partitions = partitions
         self._rate = rate
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="load", daemon=True)
@@ -49,7 +50,7 @@ class SteadyLoad:
                 due = int((time.monotonic() - began) * self._rate)
                 numbers = range(self.produced, due)
                 self._producer.produce(
-                    self._topic, [_event(number) for number in numbers], timeout_seconds=_BROKER_TIMEOUT_SECONDS
+                    self.topic, [_event(number) for number in numbers], timeout_seconds=_BROKER_TIMEOUT_SECONDS
                 )
                 self.produced = max(due, self.produced)
         except (AssertionError, OSError) as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.report import Table
 from bench.soak.plan import FAULTS
-from bench.soak.results import SETTLE_SECONDS, FaultRun, SoakResults, WorkerSample
+from bench.soak.results import SETTLE_SECONDS, FaultRun, SoakResults, Verdict, WorkerSample
 from bench.soak.trend import Trend, fit, floors, last_levels, quiet
 from bench.timeline import Line, Mark, Panel, timeline
 
@@ -114,7 +114,11 @@ def summary(results: SoakResults) -> Table:
     """The numbers of the whole run."""
     verdict = results.verdict
     rows = [
-        ("Length", f"{results.minutes:g} minutes, {results.rate} events/s, {results.partitions} partitions"),
+        (
+            "Length",
+            f"{results.minutes:g} minutes, {results.rate} events/s over {results.partitions} partitions with three "
+            "replicas, a tenth of it each to a topic with one replica and to one that is deleted and made again",
+        ),
         ("Faults", f"{len(results.faults)} of {len({fault.name for fault in results.faults})} kinds"),
         ("Requests that a fault was done to", _injected(results)),
     ]
@@ -122,10 +126,11 @@ def summary(results: SoakResults) -> Table:
         rows += [
             ("Events published (acknowledged by the broker)", f"{verdict.produced:,}"),
             ("Events that `verify` accounts for", f"{verdict.verified_events:,}"),
-            ("Files of the topic on the S3 server's disk", f"{verdict.files:,}"),
+            ("Files of these topics on the S3 server's disk", f"{verdict.files:,}"),
             ("PUTs that the proxy saw", f"{results.puts:,}"),
             ("`faust -A streams verify`", f"{verdict.sentence} ({verdict.seconds:.0f} s)"),
             ("Events compared byte for byte", f"{verdict.compared:,}"),
+            ("Topics of the short-lived name, one after the other", _lives(verdict)),
             ("Exit codes at the end (SIGTERM)", ", ".join(f"{name} {one}" for name, one in verdict.exit_codes.items())),
         ]
     return Table("The run", ("", "What happened"), rows)
@@ -218,9 +223,15 @@ def _verdict_failures(results: SoakResults) -> Iterator[str]:
             f"{verdict.produced:,} events were published, verify accounts for {verdict.verified_events:,}, "
             f"{verdict.files:,} files are on the disk"
         )
+    yield from verdict.lives_problems
     for name, code in verdict.exit_codes.items():
         if code:
             yield f"{name} ended with exit code {code} when it was told to stop"
+
+
+def _lives(verdict: Verdict) -> str:
+    found = "; ".join(verdict.lives_problems) or "each one's objects are there, none in another one's place"
+    return f"{verdict.lives}: {found}"
 
 
 def _growth(results: SoakResults) -> Iterator[str]:

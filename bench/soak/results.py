@@ -60,6 +60,10 @@ class Verdict:
     produced: int
     files: int
     exit_codes: dict[str, int]
+    lives: int = 0
+    """How many topics of the short-lived name there were."""
+    lives_problems: list[str] = field(default_factory=list)
+    """What became of their events that must not."""
 
 
 @dataclass(slots=True)

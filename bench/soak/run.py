@@ -30,7 +30,7 @@ def soak(results: SoakResults, planned: list[Planned], directory: Path, sample: 
         place.start_workers()
         with Watch(place) as watch:
             results.workers, results.lags = watch.workers, watch.lags
-            place.load.start()
+            place.start_loads()
             try:
                 for one in planned:
                     _until(one.at, place, watch)
@@ -38,17 +38,17 @@ def soak(results: SoakResults, planned: list[Planned], directory: Path, sample: 
                 _until(results.minutes * 60, place, watch)
             finally:
                 results.injected, results.puts = dict(place.proxy.injected), place.proxy.requests["PUT"]
-            place.load.stop()
+            place.stop_loads()
             place.drain(_DRAIN_SECONDS)
             watch.sample_lag()
-        tell(f"{place.load.produced:,} events published and committed; stopping the workers")
+        tell(f"{place.produced:,} events published and committed; stopping the workers")
         results.verdict = _verdict(place, sample, tell)
 
 
 def _fault(one: Planned, place: Site, watch: Watch, tell: Tell) -> FaultRun:
     began = watch.seconds
     lag = watch.lags[-1].lag if watch.lags else None
-    tell(f"{began:6.0f} s  {place.load.produced:>9,} events, lag {'?' if lag is None else lag}: {one.fault.words}")
+    tell(f"{began:6.0f} s  {place.produced:>9,} events, lag {'?' if lag is None else lag}: {one.fault.words}")
     inject(place, one.fault, lambda seconds: _until(watch.seconds + seconds, place, watch))
     return FaultRun(one.fault.name, one.fault.words, began, watch.seconds)
 
@@ -75,7 +75,9 @@ def _verdict(place: Site, sample: int, tell: Tell) -> Verdict:
         seconds=round(time.monotonic() - began, 1),
         verified_events=report["totals"]["events"],
         compared=report["totals"]["compared"],
-        produced=place.load.produced,
+        produced=place.produced,
         files=place.files(),
         exit_codes=exit_codes,
+        lives=len(place.short_lived.lives),
+        lives_problems=list(place.short_lived.problems()),
     )

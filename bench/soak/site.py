@@ -1,19 +1,22 @@
-"""Everything that a soak runs against: a real broker, a real S3 server behind the fault proxy, and the workers."""
+"""Everything that a soak runs against: three real brokers, a real S3 server behind the fault proxy, and the workers."""
 
 from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from confluent_kafka import Consumer, TopicPartition
+
 from bench.errors import BenchError
 from bench.soak.load import SteadyLoad
+from bench.soak.short_lived import ShortLived
 from tests.services.command import Command, Finished
 from tests.services.install import KAFKA, S3
-from tests.services.kafka import KafkaBroker
+from tests.services.kafka_cluster import NODES, KafkaCluster
 from tests.services.s3 import S3Server
 from tests.services.s3_proxy import S3FaultProxy
 from tests.services.waiting import wait_until
@@ -24,13 +27,18 @@ STEADY = ("steady-1", "steady-2")
 _READY_SECONDS = 120.0
 _STOP_SECONDS = 60.0
 _VERIFY_SECONDS = 1800.0
+_ANSWER_SECONDS = 5.0
 _EVENT_BYTES = 8192
 _SETTINGS = {
     # A dead worker's partitions move on after ten seconds, a PUT without an answer is tried again after ten.
     "STREAMS_KAFKA_SESSION_TIMEOUT_SECONDS": "10",
     "STREAMS_S3_REQUEST_TIMEOUT_SECONDS": "10",
     "STREAMS_S3_PATH_STYLE": "true",
+    # A topic that is made again is archived beside its predecessor; held, it would keep workers from being ready.
+    "STREAMS_ON_NEW_TOPIC": "new-life",
 }
+_SHARE_OF_OTHER_LOADS = 10
+"""The topic with one replica and the short-lived one get a tenth of the rate each."""
 
 
 @dataclass
@@ -38,12 +46,16 @@ class Site:
     """The running whole; `steady` workers are never touched, `restarted` and `spare` are what faults happen to."""
 
     directory: Path
-    broker: KafkaBroker
+    kafka: KafkaCluster
     s3: S3Server
     proxy: S3FaultProxy
-    topic: str
     group: str
-    load: SteadyLoad
+    loads: list[SteadyLoad]
+    """Of a topic with three replicas, and of one whose partitions have no leader while their only broker is away."""
+    short_lived: ShortLived
+    offsets: Consumer
+    """Never joins the group; asks for its offsets. An admin client that is ended while a broker owes it an answer about
+    a group aborts the process (librdkafka 2.16: `eonce->refcnt > 0`)."""
     steady: list[WorkerProcess] = field(default_factory=list)
     restarted: WorkerProcess | None = None
     spare: WorkerProcess | None = None
@@ -53,17 +65,46 @@ class Site:
         """All that have ever been started."""
         return [*self.steady, *(worker for worker in (self.restarted, self.spare) if worker is not None)]
 
-    def committed(self) -> int:
-        """The sum of the committed offsets: every partition begins at 0 and has no gaps."""
-        return sum(self.broker.committed_offsets(self.group).values())
+    @property
+    def topics(self) -> list[str]:
+        """Those that live as long as the soak, and that `verify` proves."""
+        return [load.topic for load in self.loads]
 
-    def settings(self, endpoint_url: str) -> dict[str, str]:
+    @property
+    def produced(self) -> int:
+        """Events of these topics that the brokers have taken."""
+        return sum(load.produced for load in self.loads)
+
+    def committed(self) -> int:
+        """The sum of the committed offsets of these topics: every partition begins at 0 and has no gaps.
+
+        Raises:
+            KafkaException: the coordinator is away.
+        """
+        found = self.offsets.committed(self._places(), timeout=_ANSWER_SECONDS)
+        return sum(place.offset for place in found if place.offset >= 0)
+
+    def _places(self) -> list[TopicPartition]:
+        return [TopicPartition(load.topic, number) for load in self.loads for number in range(load.partitions)]
+
+    def start_loads(self) -> None:
+        """The short-lived topic has its load since it was made."""
+        for load in self.loads:
+            load.start()
+
+    def stop_loads(self) -> None:
+        """Return when the last event is acknowledged."""
+        self.short_lived.stop()
+        for load in self.loads:
+            load.stop()
+
+    def settings(self, endpoint_url: str, topics: Sequence[str]) -> dict[str, str]:
         """The environment of a worker or a command."""
         return {
             **_SETTINGS,
             **self.s3.environment(),
-            "STREAMS_KAFKA_BOOTSTRAP_SERVERS": self.broker.bootstrap_servers,
-            "STREAMS_TOPICS": self.topic,
+            "STREAMS_KAFKA_BOOTSTRAP_SERVERS": self.kafka.addresses("PLAINTEXT"),
+            "STREAMS_TOPICS": ",".join(topics),
             "STREAMS_CONSUMER_GROUP": self.group,
             "STREAMS_S3_BUCKET": BUCKET,
             "STREAMS_S3_ENDPOINT_URL": endpoint_url,
@@ -71,7 +112,8 @@ class Site:
 
     def worker(self, name: str) -> WorkerProcess:
         """A worker of that name, not started."""
-        return WorkerProcess(self.directory / name, self.settings(self.proxy.endpoint_url), name)
+        settings = self.settings(self.proxy.endpoint_url, [*self.topics, self.short_lived.name])
+        return WorkerProcess(self.directory / name, settings, name)
 
     def start_workers(self) -> None:
         """The steady ones and the one that faults happen to; returns when the group has settled."""
@@ -84,7 +126,8 @@ class Site:
 
     def check(self) -> None:
         """Stop the soak when the load has failed or a worker that nobody touched has ended."""
-        self.load.check()
+        for load in self.loads:
+            load.check()
         for worker in self.steady:
             if not worker.running:
                 code = worker.wait(1)
@@ -93,9 +136,15 @@ class Site:
     def drain(self, timeout_seconds: float) -> None:
         """Wait until everything that was published is committed."""
         wait_until(
-            lambda: self.committed() >= self.load.produced,
+            lambda: self.committed() >= self.produced,
             timeout_seconds,
-            lambda: f"{self.committed():,} of {self.load.produced:,} events are committed",
+            lambda: f"{self.committed():,} of {self.produced:,} events are committed",
+            interval_seconds=0.5,
+        )
+        wait_until(
+            lambda: self.short_lived.missing() <= 0,
+            timeout_seconds,
+            lambda: f"{self.short_lived.missing():,} events of {self.short_lived.name} are not written",
             interval_seconds=0.5,
         )
 
@@ -109,15 +158,18 @@ class Site:
     def verify(self, sample: int) -> Finished:
         """`faust -A streams verify`, straight to the S3 server, with the bytes of `sample` events compared."""
         arguments = ["--json", "--content", str(sample), "--seed", "1"]
-        command = Command(
-            "verify", *arguments, settings=self.settings(self.s3.endpoint_url), directory=self.directory / "verify"
-        )
+        settings = self.settings(self.s3.endpoint_url, self.topics)
+        command = Command("verify", *arguments, settings=settings, directory=self.directory / "verify")
         return command.wait(_VERIFY_SECONDS)
 
     def files(self) -> int:
-        """The objects of the topic on the S3 server's disk, counted past S3, verify and Kafka."""
-        root = self.s3.directory / "objects" / BUCKET / self.topic
-        return sum(len(files) for _, _, files in os.walk(root))
+        """The objects of the topics on the S3 server's disk, counted past S3, verify and Kafka."""
+        roots = [_objects(self.s3) / topic for topic in self.topics]
+        return sum(len(files) for root in roots for _, _, files in os.walk(root))
+
+
+def _objects(s3: S3Server) -> Path:
+    return s3.directory / "objects" / BUCKET
 
 
 def check_room(directory: Path, events: int) -> None:
@@ -131,21 +183,36 @@ def check_room(directory: Path, events: int) -> None:
 
 @contextmanager
 def site(directory: Path, partitions: int, rate: int, events: int) -> Iterator[Site]:
-    """Servers and a topic in `directory`; everything is ended with the block."""
+    """Servers and topics in `directory`; everything is ended with the block."""
     for part in (KAFKA, S3):
         if problem := part.problem():
             raise BenchError(problem)
-    check_room(directory, events)
+    check_room(directory, events + 2 * events // _SHARE_OF_OTHER_LOADS)
     with ExitStack() as stack:
-        broker = stack.enter_context(KafkaBroker(directory / "kafka"))
+        kafka = stack.enter_context(KafkaCluster(directory / "kafka", secure=False))
         s3 = stack.enter_context(S3Server(directory / "s3"))
         proxy = stack.enter_context(S3FaultProxy(s3.endpoint_url))
         s3.create_bucket(BUCKET)
-        topic = f"soak-{uuid.uuid4().hex[:8]}"
-        broker.create_topic(topic, partitions)
-        made = Site(directory, broker, s3, proxy, topic, topic, SteadyLoad(broker.bootstrap_servers, topic, rate))
+        made = _site(directory, kafka, s3, proxy, partitions, rate)
+        stack.callback(made.short_lived.stop)
         try:
             yield made
         finally:
             for worker in made.workers:
                 worker.kill()
+
+
+def _site(directory: Path, kafka: KafkaCluster, s3: S3Server, proxy: S3FaultProxy, partitions: int, rate: int) -> Site:
+    name = f"soak-{uuid.uuid4().hex[:8]}"
+    less = max(1, rate // _SHARE_OF_OTHER_LOADS)
+    kafka.create_topic(name, partitions)
+    kafka.create_topic(f"{name}-one-replica", NODES, replicas=1)
+    servers = kafka.addresses("PLAINTEXT")
+    loads = [
+        SteadyLoad(servers, name, partitions, rate),
+        SteadyLoad(servers, f"{name}-one-replica", NODES, less),
+    ]
+    short_lived = ShortLived(kafka, f"{name}-short-lived", NODES, less, _objects(s3))
+    short_lived.begin()
+    offsets = Consumer({"bootstrap.servers": servers, "group.id": name, "enable.auto.commit": False, "log_level": 0})
+    return Site(directory, kafka, s3, proxy, name, loads, short_lived, offsets)

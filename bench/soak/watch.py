@@ -32,7 +32,7 @@ class Watch(Sampler):
 
     def sample_lag(self) -> None:
         """Also for whoever has waited for the lag to end."""
-        produced = self._site.load.produced
+        produced = self._site.produced
         try:
             lag = max(0, produced - self._site.committed())
         except (KafkaException, TimeoutError):

@@ -214,6 +214,8 @@ class WatermarkConsumer(Consumer):
                 len(partitions),
             )
             self.joined = False
+            if self.watch is not None:
+                self.watch.lost()
         for tp in partitions:
             self.assigned_epochs.pop(tp, None)
         self._forget(partitions)

@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 POLL_SECONDS: Final = 0.05
 """Longest wait for an event; also the longest that a request of the event loop waits for its turn."""
 MAX_RECORDS: Final = 1000
+GATHER_SECONDS: Final = 0.1
+"""Longest wait for a full room to become wide. Events taken one by one, as others are let go of, cost a fifth more."""
 FULL_PAUSE_SECONDS: Final = 0.5
 """After so long without room the partitions are paused, so that polling serves rebalances and takes no events."""
 REVOKE_GRACE_SECONDS: Final = 5.0
@@ -201,8 +203,8 @@ class Poller:
         self._ask(lambda: self._commit(points))
 
     def made_room(self) -> None:
-        """Something was let go of while there was no room."""
-        if self._full_since is not None:
+        """Something was let go of."""
+        if self._full_since is not None and self._room.is_wide:
             self._wake.set()
 
     async def stop(self) -> bool:
@@ -241,7 +243,7 @@ class Poller:
 
     def _take(self) -> None:
         free = self._room.free()
-        if not free:
+        if not free or self._is_gathering():
             self._wait_for_room()
             return
         self._leave_full()
@@ -251,6 +253,12 @@ class Poller:
             messages = () if message is None else (message,)
         if messages:
             self._hand_over(messages)
+
+    def _is_gathering(self) -> bool:
+        """Whether a room that was full is given time to become wide."""
+        if self._full_since is None or self._room.is_wide:
+            return False
+        return monotonic() - self._full_since < GATHER_SECONDS
 
     def _wait_for_room(self) -> None:
         now = monotonic()
@@ -342,7 +350,8 @@ class Poller:
         self._consumer.subscribe(topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
 
     def _on_assign(self, consumer: Any, partitions: list[Any]) -> None:
-        consumer.incremental_assign([])  # they are ours; reading begins with `ask_start`
+        # They are ours; reading begins with `ask_start`.
+        self._changing_assignment(lambda: consumer.incremental_assign([]))
         self._epoch += 1
         new = set(_names(partitions))
         self._owned.update(dict.fromkeys(new, self._epoch))
@@ -358,6 +367,13 @@ class Poller:
 
     def _on_lost(self, consumer: Any, partitions: list[Any]) -> None:
         self._give_away(set(_names(partitions)), lost=True)
+
+    def _changing_assignment(self, change: Callable[[], None]) -> None:
+        """In a callback: librdkafka may have taken the partitions back already, when it lost them; that is as good."""
+        try:
+            change()
+        except KafkaException as error:
+            logger.info("the assignment had changed already: %s", error.args[0].str())
 
     def _drain(self, revoked: set[TopicPartition]) -> Mapping[TopicPartition, CommitPoint]:
         """Let the event loop finish what is in flight. Nothing is delivered to anybody meanwhile, so it is bounded."""
@@ -376,7 +392,7 @@ class Poller:
         return await self._listener.partitions_revoked(revoked)
 
     def _give_away(self, partitions: set[TopicPartition], *, lost: bool) -> None:
-        self._stop_reading(partitions)
+        self._changing_assignment(lambda: self._stop_reading(partitions))
         for tp in partitions:
             self._owned.pop(tp, None)
         self._tell(self._gone, partitions, lost)

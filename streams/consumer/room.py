@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+WIDE_SHARE: Final = 1 / 8
+"""Of the whole: so much must be free before a room that was full is worth a batch."""
 FIRST_GUESS_BYTES: Final = 2_000
 """What an event is taken to need before any has been seen."""
 
@@ -41,6 +43,11 @@ class Room:
         """The event loop is done with these, durable or not."""
         self.done_events += events
         self.done_bytes += size_bytes
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether there is room for a batch, and not only for what was let go of last."""
+        return self.events <= self.max_events * (1 - WIDE_SHARE) and self.bytes <= self.max_bytes * (1 - WIDE_SHARE)
 
     def free(self) -> int:
         """Events that may be taken at once, by what those so far have needed; 0 when it is full."""

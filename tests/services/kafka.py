@@ -7,13 +7,12 @@ import os
 import signal
 import subprocess
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from confluent_kafka import ConsumerGroupTopicPartitions as GroupOffsets
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import (
     AclBinding,
     AclOperation,
@@ -72,6 +71,7 @@ class KafkaBroker:
         self._process = ServerProcess("the Kafka broker", directory / "broker.log")
         self.certificates: Certificates | None = make_certificates(directory, SUPERUSER) if secure else None
         self._admin: AdminClient | None = None
+        self._consumers: dict[str, Consumer] = {}
 
     @property
     def bootstrap_servers(self) -> str:
@@ -103,6 +103,7 @@ class KafkaBroker:
 
     def start(self, timeout_seconds: float = 60) -> None:
         """Start (or start again, with the data that is there) and return when the broker answers."""
+        self._consumers.clear()
         self._admin = None  # one from before a kill may wait in vain for the group's coordinator
         properties = self.directory / "server.properties"
         if not properties.exists():
@@ -172,10 +173,21 @@ class KafkaBroker:
         return 0 if metadata is None else sum(part.leader >= 0 for part in metadata.partitions.values())
 
     def committed_offsets(self, group: str) -> dict[tuple[str, int], int]:
-        """What `group` has committed: (topic, partition) to the next offset it would read."""
-        answer = self.admin.list_consumer_group_offsets([GroupOffsets(group)])[group].result(30)
-        partitions: Iterable[TopicPartition] = answer.topic_partitions or ()
-        return {(part.topic, part.partition): part.offset for part in partitions if part.offset >= 0}
+        """What `group` has committed: (topic, partition) to the next offset it would read.
+
+        Asked by a consumer that never joins: an admin client's question to a coordinator that is starting, or has lost
+        touch with its controller, may end the process (librdkafka's issues 4605 and 5040).
+        """
+        topics = self.admin.list_topics(timeout=30).topics.values()
+        places = [TopicPartition(topic.topic or "", number) for topic in topics for number in topic.partitions]
+        found = self._asking(group).committed(places, timeout=30) if places else []
+        return {(part.topic, part.partition): part.offset for part in found if part.offset >= 0}
+
+    def _asking(self, group: str) -> Consumer:
+        if group not in self._consumers:
+            options = {"bootstrap.servers": self.bootstrap_servers, "group.id": group, "enable.auto.commit": False}
+            self._consumers[group] = Consumer({**options, "log_level": 0})
+        return self._consumers[group]
 
     def group_members(self, group: str) -> int:
         """How many consumers are in the group at the moment."""

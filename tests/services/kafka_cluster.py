@@ -35,6 +35,7 @@ from tests.services.kafka import PASSWORD, SUPERUSER, KafkaBroker
 from tests.services.waiting import wait_until
 
 NODES = 3
+OFFSETS_TOPIC = "__consumer_offsets"
 _POLICY = Path(__file__).with_name("policy") / "ThreeReplicas.java"
 _AUDIT = re.compile(r"Principal = User:(\S+) is (Allowed|Denied) operation = (\w+) .*? on resource = (\S+)")
 
@@ -105,12 +106,17 @@ class KafkaCluster:
             node.cluster_id = self.nodes[0].cluster_id
             node.certificates = self.certificates
         try:
-            with ThreadPoolExecutor(NODES) as starting:
-                list(starting.map(lambda node: node.start(), self.nodes))
+            self.start()
         except BaseException:
             self.kill()
             raise
         return self
+
+    def start(self) -> None:
+        """Start all that do not run, at once: one alone would wait for the others."""
+        ended = [node for node in self.nodes if not node.running]
+        with ThreadPoolExecutor(NODES) as starting:
+            list(starting.map(lambda node: node.start(), ended))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -134,21 +140,29 @@ class KafkaCluster:
         self.any.create_topic(name, partitions, replication_factor=replicas)
 
     def coordinator(self, group: str) -> KafkaBroker:
-        """The broker that the group's members talk to."""
+        """The broker that the group's members talk to: it leads the partition in which the group's offsets are.
 
-        def ask() -> int | None:
-            try:
-                node: int = self.any.admin.describe_consumer_groups([group])[group].result(30).coordinator.id
-            except KafkaException:  # it is being chosen
-                return None
-            return node
-
-        return self.nodes[(wait_until(ask, 30, f"{group} has no coordinator") or 1) - 1]
+        Worked out as the brokers do. An admin client that asks a coordinator while it changes may end the process
+        (librdkafka's issues 4605 and 5040).
+        """
+        topics = self.any.admin.list_topics(timeout=10).topics
+        if OFFSETS_TOPIC not in topics:  # no group has been here yet: the question makes it
+            self.any.admin.describe_consumer_groups([group])[group].result(30)
+            topics = self.any.admin.list_topics(timeout=10).topics
+        number = _java_hash(group) % len(topics[OFFSETS_TOPIC].partitions)
+        wait_until(
+            lambda: self._leader(OFFSETS_TOPIC, number) > 0, 30, f"the offsets of {group} are in no broker's hands"
+        )
+        return self.nodes[self._leader(OFFSETS_TOPIC, number) - 1]
 
     def leader(self, topic: str, partition: int) -> KafkaBroker:
         """The broker that leads a partition now."""
-        number = self.any.admin.list_topics(topic, timeout=10).topics[topic].partitions[partition].leader
-        return self.nodes[number - 1]
+        return self.nodes[self._leader(topic, partition) - 1]
+
+    def _leader(self, topic: str, partition: int) -> int:
+        """Its number; below 1 where there is none."""
+        number: int = self.any.admin.list_topics(topic, timeout=10).topics[topic].partitions[partition].leader
+        return number
 
     def in_sync(self, topic: str, partition: int) -> int:
         """How many replicas of a partition are in sync."""
@@ -184,6 +198,14 @@ class KafkaCluster:
 
     def log_tail(self) -> str:
         return "\n".join(node.log_tail() for node in self.nodes)
+
+
+def _java_hash(text: str) -> int:
+    """Java's `String.hashCode` without its sign, as Kafka maps a group to a partition of `__consumer_offsets`."""
+    code = 0
+    for character in text:
+        code = (31 * code + ord(character)) & 0xFFFFFFFF
+    return code & 0x7FFFFFFF
 
 
 def _knows(node: KafkaBroker, bindings: Sequence[AclBinding]) -> bool:

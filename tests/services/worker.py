@@ -125,6 +125,8 @@ def worker_environment(directory: Path, settings: Mapping[str, str]) -> dict[str
         "PYTHONPATH": str(ROOT),
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
+        # Where each thread was, in the log, should native code end the process.
+        "PYTHONFAULTHANDLER": "1",
         # No wait for an instance's metadata on a machine that is none.
         "AWS_EC2_METADATA_DISABLED": "true",
     }

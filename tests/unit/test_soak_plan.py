@@ -12,15 +12,15 @@ from bench.soak.plan import FAULTS, schedule
 
 def test_an_hour_has_every_fault_twice() -> None:
     """The defaults of the command: each kind comes in both halves."""
-    planned = schedule(3600, 120, 130)
+    planned = schedule(3600, 120, 102)
     assert {fault.name: 2 for fault in FAULTS} == Counter(one.fault.name for one in planned)
 
 
 def test_every_fault_has_time_to_be_recovered_from() -> None:
     """The last one, too: a fault's whole interval lies within the run."""
-    planned = schedule(3600, 120, 130)
-    assert all(one.at + 130 <= 3600 for one in planned)
-    assert all(one.fault.seconds <= 0.6 * 130 for one in planned)
+    planned = schedule(3600, 120, 102)
+    assert all(one.at + 102 <= 3600 for one in planned)
+    assert all(one.fault.seconds <= 0.6 * 102 for one in planned)
 
 
 def test_short_runs_have_short_faults() -> None:

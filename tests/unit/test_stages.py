@@ -7,7 +7,7 @@ from bench.stages import STAGES, middle, table_rows
 
 
 def _cost(main: float, kafka: float = 0.0, native: float = 0.0) -> dict[str, float]:
-    return {"main": main, "kafka": kafka, "native": native}
+    return {"main": main, "kafka": kafka, "librdkafka": 0.0, "native": native}
 
 
 def test_a_stage_costs_what_it_adds() -> None:

@@ -37,3 +37,18 @@ def test_one_event_larger_than_the_bound_is_taken_alone() -> None:
     assert 0 == room.free()
     room.let_go(1, 5_000)
     assert 1 == room.free()
+
+
+def test_a_room_that_was_full_is_wide_again_when_an_eighth_is_free() -> None:
+    """By events and by bytes: else a batch would be what was let go of last, mostly one event."""
+    room = Room(80, 8_000)
+    for _ in range(80):
+        room.took(100)
+    room.let_go(9, 900)
+    assert (9, False) == (room.free(), room.is_wide)
+    room.let_go(1, 100)
+    assert (10, True) == (room.free(), room.is_wide)
+    room.took(101)
+    assert not room.is_wide
+    room.let_go(1, 101)
+    assert room.is_wide
