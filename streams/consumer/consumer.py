@@ -240,6 +240,8 @@ class WatermarkConsumer(Consumer):
     def arrived(self) -> None:
         """The poller has put something into the handover."""
         self._arrived.set()
+        if self.watch is not None:
+            self.watch.heard()
 
     async def take_in(self, is_over: Any) -> None:
         """Move events from the handover into the agents' queue until `is_over()` (Faust's fetcher runs it)."""
@@ -413,6 +415,8 @@ class WatermarkConsumer(Consumer):
         """Kafka's answer."""
         self.commits.answered(results)
         self._answered.set()
+        if self.watch is not None and any(result.error is None for result in results):
+            self.watch.heard()
 
     def _commit_accepted(self, tp: TopicPartition, offset: int) -> None:
         self.app.monitor.on_tp_commit({TP(*tp): offset})

@@ -6,7 +6,6 @@ where lag and time to loss come from.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterable
 from time import monotonic
@@ -72,8 +71,6 @@ class KafkaWatch:
         self._ends_at = 0.0
         self._subscribed_at: float | None = None
         self._join_problem: str | None = None
-        self._hurry = asyncio.Event()
-        self._last_error: KafkaError | None = None
 
     @property
     def pause_seconds(self) -> float:
@@ -107,7 +104,7 @@ class KafkaWatch:
                 await self._look_at_topics()
                 self._topics_at = monotonic()
         except KafkaException as error:
-            self._unreachable(error)
+            await self._judge(error.args[0])
         self._note_old_ends()
 
     @property
@@ -192,14 +189,13 @@ class KafkaWatch:
 
     def client_failed(self, error: KafkaError) -> None:
         """librdkafka reports trouble of its own."""
-        self._last_error = error
         if error.code() in (KafkaError.INCONSISTENT_GROUP_PROTOCOL, KafkaError.UNSUPPORTED_VERSION):
             self._join_problem = f"{error.name()}: {error.str()}"
             self._watched.joined = False
         elif error.code() in NO_TOPIC:
             self._topics_at = 0.0
         elif error.code() == KafkaError._ALL_BROKERS_DOWN:
-            self._hurry.set()
+            self._unreachable(error)  # the next look ends it where one is back already
         else:
             logger.debug("librdkafka: %s: %s", error.name(), error.str())
 
@@ -207,19 +203,34 @@ class KafkaWatch:
         """The group has dropped this worker, which joins again by itself."""
         self._subscribed_at = monotonic()
 
-    def _answered(self) -> None:
+    def heard(self) -> None:
+        """A broker has sent something."""
         self.brokers_answered = monotonic()
+
+    def _answered(self) -> None:
+        self.heard()
         self._join_problem = None if self._watched.joined else self._join_problem
         self._conditions.end(Kind.BROKERS_DOWN)
 
-    def _unreachable(self, error: KafkaException) -> None:
-        found = error.args[0]
-        if found.code() not in DOWN:
-            logger.warning("Kafka could not be asked: %s: %s", found.name(), found.str())
-            return
+    async def _judge(self, error: KafkaError) -> None:
+        """A question has failed: nobody may be there, or only the one who should have answered it (the controller)."""
+        if error.code() in DOWN and not await self._is_anybody_there():
+            self._unreachable(error)
+        else:
+            logger.info("Kafka could not be asked: %s: %s", error.name(), error.str())
+
+    async def _is_anybody_there(self) -> bool:
+        try:
+            await self._admin.cluster(sorted(self._topics)[:1])
+        except KafkaException:
+            return False
+        self._answered()
+        return True
+
+    def _unreachable(self, error: KafkaError) -> None:
         self._conditions.begin(
             Kind.BROKERS_DOWN,
-            f"No broker answers ({found.name()}: {found.str()}). Events that were read are still written; none comes, "
+            f"No broker answers ({error.name()}: {error.str()}). Events that were read are still written; none comes, "
             "and nothing is committed.",
             "Are the brokers up, and can this machine reach them? It goes on by itself when they answer. "
             "`faust -A streams doctor` says which step fails.",

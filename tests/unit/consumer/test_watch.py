@@ -1,0 +1,151 @@
+"""What the watch says of Kafka, and when it is over; what it does on brokers is in `tests/integration`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from streams.consumer import watch as module
+from streams.consumer.lives import TopicLives
+from streams.consumer.watch import KafkaWatch
+from streams.consumer.watermark import PartitionWatermark
+from streams.kafka.admin import KafkaAdmin, Partition, Topic
+from streams.record import TopicPartition
+from streams.stats import Conditions, Kind
+
+ORDERS = TopicPartition("orders", 0)
+
+
+class Cluster:
+    """Brokers that answer, or raise what `ends` and `anybody` hold."""
+
+    def __init__(self) -> None:
+        self.ends_fail: KafkaError | None = None
+        self.nobody = False
+        self.leader: int | None = 1
+        self.topic_error: KafkaError | None = None
+
+    async def ends(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, Any]:
+        if self.ends_fail is not None:
+            raise KafkaException(self.ends_fail)
+        return dict.fromkeys(partitions, 10)
+
+    async def beginnings(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, Any]:
+        return dict.fromkeys(partitions, 0)
+
+    async def topics(self, names: Iterable[str]) -> Mapping[str, Any]:
+        found = {name: Topic(name, "id", (Partition(0, self.leader, 1, 1),)) for name in names}
+        return found if self.topic_error is None else dict.fromkeys(names, self.topic_error)
+
+    async def cluster(self, names: Iterable[str]) -> None:
+        if self.nobody:
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+
+
+class Watched:
+    def __init__(self) -> None:
+        self.watch_conditions = Conditions()
+        self.assigned_epochs = {ORDERS: 1}
+        self.watermarks = {ORDERS: PartitionWatermark(1, 5)}
+        self.joined = True
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return Cluster()
+
+
+@pytest.fixture
+def watched() -> Watched:
+    return Watched()
+
+
+@pytest.fixture
+def watch(cluster: Cluster, watched: Watched, monkeypatch: pytest.MonkeyPatch) -> KafkaWatch:
+    """Looks at everything each time."""
+    monkeypatch.setattr(module, "ENDS_SECONDS", 0.0)
+    monkeypatch.setattr(module, "TOPICS_SECONDS", 0.0)
+    monkeypatch.setattr(module, "TOPICS_A_SECOND", 10**9)
+    lives = cast(TopicLives, SimpleNamespace(look=lambda topics: None))
+    watch = KafkaWatch(cast(KafkaAdmin, cluster), watched, watched.watch_conditions, lives)
+    watch.subscribed(["orders"])
+    return watch
+
+
+def kinds(watched: Watched) -> set[Kind]:
+    return {one.kind for one in watched.watch_conditions.active()}
+
+
+async def test_brokers_that_are_away_are_said_until_one_answers(
+    watch: KafkaWatch, watched: Watched, cluster: Cluster
+) -> None:
+    """It blocks readiness, too."""
+    cluster.ends_fail, cluster.nobody = KafkaError(KafkaError._TIMED_OUT), True
+    await watch.look()
+    condition = watched.watch_conditions.get(Kind.BROKERS_DOWN)
+    assert condition is not None
+    assert condition.blocks_readiness
+    cluster.ends_fail, cluster.nobody = None, False
+    await watch.look()
+    assert set() == kinds(watched)
+    assert watch.brokers_answered is not None
+
+
+async def test_controller_that_is_away_is_not_all_brokers(
+    watch: KafkaWatch, watched: Watched, cluster: Cluster
+) -> None:
+    """Some questions go to the controller alone; others are answered meanwhile."""
+    cluster.ends_fail = KafkaError(KafkaError._TIMED_OUT)
+    await watch.look()
+    assert set() == kinds(watched)
+
+
+async def test_client_without_any_connection_is_said_at_once(watch: KafkaWatch, watched: Watched) -> None:
+    """librdkafka notices it before any question has timed out."""
+    watch.client_failed(KafkaError(KafkaError._ALL_BROKERS_DOWN))
+    assert {Kind.BROKERS_DOWN} == kinds(watched)
+    await watch.look()
+    assert set() == kinds(watched)
+
+
+async def test_partition_without_leader_and_topic_that_is_gone(
+    watch: KafkaWatch, watched: Watched, cluster: Cluster
+) -> None:
+    """Each with its subject, and over when it is back."""
+    cluster.leader = None
+    await watch.look()
+    assert ["orders/0"] == [one.subject for one in watched.watch_conditions.of(Kind.NO_LEADER)]
+    cluster.leader = 2
+    await watch.look()
+    cluster.topic_error = KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)
+    await watch.look()
+    assert ["orders"] == [one.subject for one in watched.watch_conditions.of(Kind.TOPIC_GONE)]
+    cluster.topic_error = None
+    await watch.look()
+    assert set() == kinds(watched)
+
+
+async def test_end_that_is_old_is_said(watch: KafkaWatch, watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that nobody takes the lag for known."""
+    await watch.look()
+    watch.ends[ORDERS] = (10, watch.ends[ORDERS][1] - module.END_OLD_SECONDS - 1)
+    monkeypatch.setattr(module, "ENDS_SECONDS", 1e9)
+    watch._ends_at = watch.ends[ORDERS][1] + module.END_OLD_SECONDS
+    await watch.look()
+    assert {Kind.END_OFFSETS_OLD} == kinds(watched)
+    watch.forget([ORDERS])
+    assert set() == kinds(watched)
+
+
+async def test_group_that_does_not_take_it_in_is_said_with_the_reason(watch: KafkaWatch, watched: Watched) -> None:
+    """At once where the brokers say why, and after half a minute where they do not."""
+    watched.joined = False
+    await watch.look()
+    assert set() == kinds(watched), "a dead member may hold the group up for a while"
+    watch.client_failed(KafkaError(KafkaError.INCONSISTENT_GROUP_PROTOCOL))
+    watch._look_at_group()
+    assert {Kind.NOT_JOINED} == kinds(watched)
