@@ -110,11 +110,20 @@ class TopicLives:
     async def _known(self, store: IdentityStore, name: str, tag: str, identity: Identity) -> Identity:
         """What is written down, which from now on is this topic where nothing was."""
         for _ in range(2):
-            known = await store.read_identity(name, tag)
+            denied: SinkRefusedError | None = None
+            try:
+                known = await store.read_identity(name, tag)
+            except SinkRefusedError as error:
+                if error.reason != "access_denied":
+                    raise
+                # S3 says the same of an object that is not there, to whoever may not list the bucket.
+                known, denied = None, error
             if known is not None:
                 return known
             if await store.create_identity(name, tag, identity):
                 return identity
+            if denied is not None:
+                raise denied
         raise SinkUnavailableError("conflict", "two workers wrote down a topic's identity at once")
 
     def _hold(self, name: str, known: Identity, identity: Identity) -> str:
