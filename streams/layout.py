@@ -9,13 +9,17 @@ import re
 from typing import Final
 
 from streams.object_key import ObjectKeyTemplate
+from streams.record import TAG_PATTERN
 from streams.settings import Settings
 
-_PARTITION: Final = r"([A-Za-z0-9._-]+)/(0|[1-9][0-9]*)"
+_PARTITION: Final = rf"([A-Za-z0-9._-]+(?:@{TAG_PATTERN})?)/(0|[1-9][0-9]*)"
 
 
 class Layout:
-    """The names of objects; offsets are padded to 20 digits, so that a listing is in offset order."""
+    """The names of objects; offsets are padded to 20 digits, so that a listing is in offset order.
+
+    A topic is called here what it is called in the bucket (`streams.record.name_in_bucket`).
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.template = ObjectKeyTemplate(

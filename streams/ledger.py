@@ -17,6 +17,8 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from streams.record import UNKNOWN_LIFE, Life
+
 FORMAT_VERSION: Final = 1
 SEGMENT_EVENTS = 10_000
 """Events of a segment: what one more PUT is paid for."""
@@ -50,7 +52,8 @@ class Segment:
     """What became of the offsets [start, stop) of a partition; ranges are ascending, maximal and do not overlap.
 
     `absent`: Kafka never delivered them (compaction, transaction markers, aborted transactions). `lost`: they left
-    Kafka's retention before they were written. All others are events that were made durable.
+    Kafka's retention before they were written. All others are events that were made durable. `topic` is the topic's
+    name in the bucket; its ids are `None` where they are not known, and in segments of earlier releases.
     """
 
     topic: str
@@ -59,6 +62,8 @@ class Segment:
     stop: int
     absent: tuple[Range, ...] = ()
     lost: tuple[Range, ...] = ()
+    cluster_id: str | None = None
+    topic_id: str | None = None
 
     @property
     def events(self) -> int:
@@ -67,7 +72,11 @@ class Segment:
 
 
 def encode_segment(segment: Segment) -> bytes:
-    """The object of a segment: the same segment gives the same bytes."""
+    """The object of a segment: the same segment gives the same bytes.
+
+    The ids are no part of version 1's first form, whose readers pass over what they do not know.
+    """
+    ids = {"cluster_id": segment.cluster_id, "topic_id": segment.topic_id}
     return orjson.dumps(
         {
             "version": FORMAT_VERSION,
@@ -78,6 +87,7 @@ def encode_segment(segment: Segment) -> bytes:
             "events": segment.events,
             "absent": segment.absent,
             "lost": segment.lost,
+            **{name: known for name, known in ids.items() if known is not None},
         }
     )
 
@@ -105,11 +115,14 @@ def decode_segment(data: bytes) -> Segment:
         absent, lost = _ranges(document["absent"]), _ranges(document["lost"])
         topic, partition = document["topic"], document["partition"]
         start, stop, events = document["start"], document["stop"], document["events"]
+        cluster_id, topic_id = document.get("cluster_id"), document.get("topic_id")
     except (KeyError, TypeError) as error:
         raise ValueError(f"a ledger segment without what it needs: {error!r}") from error
     if not isinstance(topic, str) or any(type(number) is not int for number in (partition, start, stop, events)):
         raise ValueError("a ledger segment with fields of the wrong type")
-    segment = Segment(topic, partition, start, stop, absent, lost)
+    if any(not isinstance(known, str | None) for known in (cluster_id, topic_id)):
+        raise ValueError("a ledger segment with ids of the wrong type")
+    segment = Segment(topic, partition, start, stop, absent, lost, cluster_id, topic_id)
     _check_order(segment)
     if segment.events != events:
         raise ValueError(f"a ledger segment that counts {events} events, and whose ranges leave {segment.events}")
@@ -149,12 +162,24 @@ class OpenLedger:
     gaps that take 3,000 characters. When a commit came, and how Kafka's answers were cut, makes no difference.
     """
 
-    __slots__ = ("_gaps", "_length", "_tokens", "given_up", "holds_back", "holes", "partition", "start", "topic")
+    __slots__ = (
+        "_gaps",
+        "_length",
+        "_tokens",
+        "given_up",
+        "holds_back",
+        "holes",
+        "life",
+        "partition",
+        "start",
+        "topic",
+    )
 
-    def __init__(self, topic: str, partition: int, start: int) -> None:
+    def __init__(self, topic: str, partition: int, start: int, life: Life = UNKNOWN_LIFE) -> None:
         self.topic = topic
         self.partition = partition
         self.start = start
+        self.life = life
         self.given_up: Range | None = None
         """Offsets of which no record is kept, since the last time that somebody has looked and set it back."""
         self.holes: list[Range] = []
@@ -168,15 +193,23 @@ class OpenLedger:
         self._length = 0
 
     @classmethod
-    def resume(cls, topic: str, partition: int, committed: int | None, metadata: str, position: int) -> OpenLedger:
+    def resume(
+        cls,
+        topic: str,
+        partition: int,
+        committed: int | None,
+        metadata: str,
+        position: int,
+        life: Life = UNKNOWN_LIFE,
+    ) -> OpenLedger:
         """The ledger of whoever continues at `position`, as the last commit has left it; without one it begins there.
 
         Offsets between the commit and the position have left Kafka's retention.
         """
         carried = None if committed is None else decode_commit_metadata(topic, partition, committed, metadata)
         if committed is None or carried is None:
-            return cls(topic, partition, position)
-        ledger = cls(topic, partition, carried.start)
+            return cls(topic, partition, position, life)
+        ledger = cls(topic, partition, carried.start, life)
         for gap in gaps_of(carried):
             ledger.gap(*gap)
         ledger.commit_point(committed)  # what `closed` looks at
@@ -235,7 +268,7 @@ class OpenLedger:
         if stop is None:
             return None
         inside = [gap for gap in self._gaps if gap.start < stop]
-        return segment_of(self.topic, self.partition, self.start, stop, inside)
+        return segment_of(self.topic, self.partition, self.start, stop, inside, self.life)
 
     def _first_stop(self, committed: int) -> int | None:
         events = characters = 0
@@ -270,12 +303,14 @@ def gaps_of(segment: Segment) -> list[Gap]:
     return sorted(absent + [Gap(start, stop, True) for start, stop in segment.lost])
 
 
-def segment_of(topic: str, partition: int, start: int, stop: int, gaps: Iterable[Gap]) -> Segment:
+def segment_of(
+    topic: str, partition: int, start: int, stop: int, gaps: Iterable[Gap], life: Life = UNKNOWN_LIFE
+) -> Segment:
     """The segment with these gaps."""
     kept = list(gaps)
     absent = tuple((gap.start, gap.stop) for gap in kept if not gap.lost)
     lost = tuple((gap.start, gap.stop) for gap in kept if gap.lost)
-    return Segment(topic, partition, start, stop, absent, lost)
+    return Segment(topic, partition, start, stop, absent, lost, life.cluster_id, life.topic_id)
 
 
 def _stop_within(start: int, stop: int, events: int, characters: int) -> int | None:

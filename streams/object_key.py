@@ -7,14 +7,16 @@ redelivery into an overwrite of the same object, so a template is refused unless
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from operator import attrgetter
 from typing import Any, Final
 
 from streams.errors import ConfigurationError
 from streams.metadata import SIDECAR_SUFFIX
 from streams.object_key_fields import TEMPLATE_SETTING, Part, merge_literals, parse_template, parse_value, rejected
+from streams.object_key_lives import LaterLives
 from streams.object_key_reading import KeyReading, tells_position, with_topic
-from streams.record import Record
+from streams.record import UNKNOWN_LIFE, Record, name_in_bucket, parts_of_name
 
 MAX_KEY_BYTES: Final = 1024
 """S3 user guide, "Naming Amazon S3 objects": at most 1,024 bytes of UTF-8."""
@@ -46,7 +48,9 @@ class ObjectKeyTemplate:
         self._parts = merge_literals(parse_template(template, prefix))
         self._needs_value = any(part.field == "value" for part in self._parts)
         self._pattern, self._arguments = _percent_pattern(self._parts)
-        self._reading = KeyReading(self._parts, _only(topics))
+        self._only_topic = _only(topics)
+        self._reading = KeyReading(self._parts, self._only_topic)
+        self._lives = LaterLives(self._parts, prefix)
         _check_segments(self._example().replace(_ANY_TEXT, "x"))
 
     def render(self, record: Record) -> str:
@@ -55,11 +59,16 @@ class ObjectKeyTemplate:
         Raises `RecordRejectedError`: `key_template` when the event lacks what the template asks for, `key_too_long`
         past 1,024 bytes.
         """
+        tag = record.life.tag
+        if tag:
+            record = replace(record, topic=name_in_bucket(record.topic, record.life), life=UNKNOWN_LIFE)
         if self._arguments is not None:
             key: str = self._pattern % self._arguments(record)
         else:
             document = parse_value(record) if self._needs_value else None
             key = "".join([part.render(record, document) for part in self._parts])
+        if tag:
+            key = self._lives.add(key, tag)
         length = len(key) if key.isascii() else len(key.encode())
         if length > MAX_KEY_BYTES:
             raise rejected(record, f"the object key has {length} bytes, S3 takes {MAX_KEY_BYTES}", "key_too_long")
@@ -77,13 +86,22 @@ class ObjectKeyTemplate:
         """Topic, partition and offset of the event whose object this is, `None` for a key of something else.
 
         Right wherever `is_unique` for the topics that this was made with; the topic is `None` where the template
-        leaves a single fixed one out.
+        leaves a single fixed one out. That of a later life is called as in the bucket, `topic@tag`; so it is wherever
+        a topic is asked for here.
         """
-        return None if self.reserves(key) else self._reading.parse(key)
+        if self.reserves(key):
+            return None
+        if "@" not in key:
+            return self._reading.parse(key)
+        plain, tag = self._lives.take_out(key)
+        found = self._reading.parse(plain)
+        if found is None or not tag:
+            return found
+        return f"{found[0] or self._only_topic or ''}@{tag}", found[1], found[2]
 
     def listing_prefix(self, topic: str, partition: int) -> str:
         """What the keys of all events of a partition begin with, as far as that is known."""
-        return self._reading.listing_prefix(topic, partition)
+        return self._lives.add(self._reading.listing_prefix(topic, partition), parts_of_name(topic)[1])
 
     @property
     def offset_ordered(self) -> bool:
@@ -100,7 +118,7 @@ class ObjectKeyTemplate:
         if self._arguments is None:
             return None
         key: str = self._pattern % self._arguments(Record(topic, partition, offset, None, None, None, None))
-        return key
+        return self._lives.add(key, parts_of_name(topic)[1])
 
     def is_unique(self, topics: Sequence[str] | None) -> bool:
         """Whether two events can never get the same key: topic, partition and offset can all be read back from it.

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+TAG_PATTERN: Final = "[A-Za-z0-9_-]{8}"
+"""What `Life.tag` can be, as a regular expression: the beginning of a topic's id."""
 NO_TIMESTAMP: Final = -1
 """Kafka's `RecordBatch.NO_TIMESTAMP`; every other number, below it too, is a time."""
 CREATE_TIME = 0
@@ -45,6 +47,12 @@ UNKNOWN_LIFE = Life(None, None)
 def name_in_bucket(topic: str, life: Life) -> str:
     """The topic as the names of its objects have it: `topic@tag` in a later life. No topic's own name has an `@`."""
     return f"{topic}@{life.tag}" if life.tag else topic
+
+
+def parts_of_name(name: str) -> tuple[str, str]:
+    """The topic and the tag of a name in the bucket; the tag is empty for the first life."""
+    topic, _, tag = name.partition("@")
+    return topic, tag
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from streams.archive.objects import Archive
 from streams.errors import DamagedObjectError
-from streams.record import Record
+from streams.record import Record, parts_of_name
 
 BEHIND_DIGITS: Final = ":"
 """The character after "9" in UTF-8: behind every offset, and before every longer prefix."""
@@ -63,7 +63,7 @@ async def read_event(archive: Archive, topic: str, partition: int, event: Archiv
         record = await archive.event(topic, partition, event.offset)
     if record is None:
         raise DamagedObjectError(f"{event.object_key} was listed, and is gone now that it is read")
-    expected = (topic, partition, event.offset)
+    expected = (parts_of_name(topic)[0], partition, event.offset)
     if (record.topic, record.partition, record.offset) != expected:
         raise DamagedObjectError(f"{event.object_key} holds the event {record.position}, which its key does not say")
     return record

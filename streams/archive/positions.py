@@ -1,4 +1,7 @@
-"""What people type to name events: positions, partitions, offsets, times. Pure."""
+"""What people type to name events: positions, partitions, offsets, times. Pure.
+
+A topic is called as in the bucket: `orders`, and `orders@AbCdEfGh` for a later life of that name.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from streams.errors import StreamsError
+from streams.record import TAG_PATTERN
 
-_TOPIC: Final = r"[A-Za-z0-9._-]{1,249}"
+_TOPIC: Final = rf"[A-Za-z0-9._-]{{1,249}}(?:@{TAG_PATTERN})?"
 _NUMBER: Final = r"0|[1-9][0-9]*"
 _POSITION: Final = re.compile(rf"(?P<topic>{_TOPIC})/(?P<partition>{_NUMBER})/(?P<offset>{_NUMBER})")
 _SELECTION: Final = re.compile(rf"(?P<topic>{_TOPIC})(?:/(?P<partition>{_NUMBER}))?")

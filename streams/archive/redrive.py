@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from streams.archive.events import in_order
+from streams.archive.lives import life_named
 from streams.archive.objects import Archive
 from streams.archive.restore import Pace
 from streams.delivery import Delivery
 from streams.envelope import DeadLetter
 from streams.errors import DamagedObjectError, RecordRejectedError, StreamsError
-from streams.record import Record
+from streams.record import Record, name_in_bucket, parts_of_name
 from streams.settings import Settings
 from streams.sinks import Sink
 from streams.sinks.s3_reader import ListedObject
@@ -112,8 +113,10 @@ async def _read(archive: Archive, object_key: str) -> FoundLetter | None:
     if letter is None:  # another redrive has dealt with it
         return None
     record = letter.record
-    if archive.layout.parse_dead_letter(object_key) != (record.topic, record.partition, record.offset):
+    named = archive.layout.parse_dead_letter(object_key)
+    if named is None or (parts_of_name(named[0])[0], *named[1:]) != (record.topic, record.partition, record.offset):
         return FoundLetter(object_key, None, f"{object_key} holds the event {record.position}, not that of its key")
+    record.life = life_named(named[0])
     return FoundLetter(object_key, letter)
 
 
@@ -138,13 +141,18 @@ class LetterSummary:
         if letter is None:
             self.unreadable.append(found)
             return
-        topic, position = letter.record.topic, letter.record.position
+        topic, position = name_in_bucket(letter.record.topic, letter.record.life), place_of(letter.record)
         group = self._groups.setdefault(
             (topic, letter.reason), LetterGroup(topic, letter.reason, 0, position, position, letter.detail)
         )
         group.count += 1
         group.first = min(group.first, position, key=_place)
         group.last = max(group.last, position, key=_place)
+
+
+def place_of(record: Record) -> str:
+    """The event's position, with the topic as it is called in the bucket."""
+    return f"{name_in_bucket(record.topic, record.life)}/{record.partition}/{record.offset}"
 
 
 def _place(position: str) -> tuple[int, int]:
@@ -210,19 +218,19 @@ class Redriver:
         return self.result
 
     async def _redrive(self, object_key: str, record: Record) -> None:
-        error = await self._write(record)
+        error, place = await self._write(record), place_of(record)
         if isinstance(error, RecordRejectedError):
-            self.result.still_rejected.append((record.position, str(error)))
+            self.result.still_rejected.append((place, str(error)))
         elif error is not None:
-            self.result.failed.append((record.position, str(error)))
+            self.result.failed.append((place, str(error)))
         else:
-            self.result.written.append(record.position)
+            self.result.written.append(place)
             if not self._keep:
                 await self._delete(object_key)
 
     async def _write(self, record: Record) -> StreamsError | None:
         outcome: asyncio.Future[StreamsError | None] = asyncio.get_running_loop().create_future()
-        self._outcomes[record.position] = outcome
+        self._outcomes[place_of(record)] = outcome
         await self._delivery.start(record, self._durable)
         return await outcome
 
@@ -236,8 +244,8 @@ class Redriver:
             self.result.not_deleted.append((object_key, str(error)))
 
     def _durable(self, record: Record) -> None:
-        self._outcomes.pop(record.position).set_result(None)
+        self._outcomes.pop(place_of(record)).set_result(None)
 
     def _failed(self, record: Record, error: Exception) -> None:
         known = error if isinstance(error, StreamsError) else StreamsError(f"{type(error).__name__}: {error}")
-        self._outcomes.pop(record.position).set_result(known)
+        self._outcomes.pop(place_of(record)).set_result(known)

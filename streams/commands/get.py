@@ -13,6 +13,7 @@ from rich.table import Table
 
 from streams.archive.events import archived_partitions
 from streams.archive.key_search import count_objects, search_key
+from streams.archive.lives import place_in_bucket
 from streams.archive.objects import Archive
 from streams.archive.positions import UsageError, parse_position, parse_selection, parse_time, show_time
 from streams.archive.restore_plan import Selection
@@ -21,7 +22,7 @@ from streams.costs import Prices, describe_cost
 from streams.envelope import encode_envelope
 from streams.errors import DamagedObjectError, StreamsError
 from streams.kafka.reader import KafkaReader
-from streams.record import Record, TopicPartition
+from streams.record import Record, TopicPartition, name_in_bucket, parts_of_name
 from streams.sinks.s3_reader import PAGE_OBJECTS, S3Reader
 
 VALUE_CHARACTERS_SHOWN = 60
@@ -38,6 +39,8 @@ class Get(StreamsCommand):
     The value of an event, and the whole event:
       faust -A streams get orders/0/42 > value.bin
       faust -A streams get orders/0/42 --envelope
+    Of a later life of the topic, one that was recreated (`restore` lists them):
+      faust -A streams get orders@AbCdEfGh/0/42
     The events of a key, in all partitions, or in a range of one:
       faust -A streams get orders --key customer-7
       faust -A streams get orders/3 --key customer-7 --from 1000 --to 2000
@@ -77,7 +80,7 @@ class Get(StreamsCommand):
             self._say(f"{error}. `faust -A streams repair` writes it again while Kafka has the event.")
             return EXIT_WRONG
         if record is None:
-            self._say(f"{what}: the archive has no such event. {await self._what_is_known(*position)}")
+            self._say(f"{what}: the archive has no such event. {await self._what_is_known(archive, *position)}")
             return EXIT_WRONG
         if envelope:
             _write(encode_envelope(record) + b"\n")
@@ -98,11 +101,14 @@ class Get(StreamsCommand):
         self._say(f"from the dead letters ({letter.reason}: {letter.detail})")
         return letter.record
 
-    async def _what_is_known(self, topic: str, partition: int, offset: int) -> str:
+    async def _what_is_known(self, archive: Archive, topic: str, partition: int, offset: int) -> str:
         """What Kafka says of an event that is not in the archive."""
+        name, topic = topic, parts_of_name(topic)[0]
         tp = TopicPartition(topic, partition)
         try:
             async with KafkaReader(self.settings) as kafka:
+                if not await _is_in_kafka(kafka, archive, name):
+                    return f"Kafka's topic {topic} is another one than that of {name}, so it cannot tell."
                 if partition not in await kafka.partitions_of(topic):
                     return f"Kafka has no partition {partition} of {topic}."
                 end = (await kafka.ends([tp]))[tp]
@@ -145,6 +151,14 @@ class Get(StreamsCommand):
     def _say(self, text: str) -> None:
         """On standard error, where machines read standard output, too."""
         self.notes.print(text, markup=False, soft_wrap=True)
+
+
+async def _is_in_kafka(kafka: KafkaReader, archive: Archive, name: str) -> bool:
+    """Whether Kafka's topic is the one that has this name in the bucket."""
+    topic = parts_of_name(name)[0]
+    identity = (await kafka.identities([topic]))[topic]
+    placed = await place_in_bucket(archive.reader, archive.layout, topic, identity)
+    return placed.problem is None and name_in_bucket(topic, placed.life) == name
 
 
 def _key(text: str | None, base64_text: str | None) -> bytes | None:

@@ -11,8 +11,9 @@ from rich.table import Table
 
 from streams.archive.objects import Archive
 from streams.archive.positions import UsageError
-from streams.archive.redrive import FoundLetter, LetterSummary, Redriven, Redriver, find_letters
+from streams.archive.redrive import FoundLetter, LetterSummary, Redriven, Redriver, find_letters, place_of
 from streams.commands.command import EXIT_OK, EXIT_WRONG, StreamsCommand, json_option
+from streams.record import parts_of_name
 from streams.sinks import make_sink
 from streams.sinks.s3_reader import S3Reader
 
@@ -43,7 +44,7 @@ class Redrive(StreamsCommand):
     """
 
     options = [
-        option("--topic", metavar="TOPIC", help="Only this topic's, one of STREAMS_TOPICS or not."),
+        option("--topic", metavar="TOPIC", help="Only this topic's (a later life's: orders@TAG), ours or not."),
         option("--reason", metavar="REASON", help="Only those with this reason, such as key_template."),
         option("--limit", type=int, default=None, metavar="N", help="At most so many."),
         option("--list", "each", is_flag=True, help="One line for each dead letter."),
@@ -88,7 +89,7 @@ class Redrive(StreamsCommand):
             yield found
 
     def _is_ours(self, topic: str) -> bool:
-        pattern = self.settings.topic_pattern
+        topic, pattern = parts_of_name(topic)[0], self.settings.topic_pattern
         return bool(pattern.match(topic)) if pattern else topic in self.settings.topic_names
 
     async def _redrive(
@@ -153,7 +154,7 @@ class Redrive(StreamsCommand):
 def _line(found: FoundLetter) -> str:
     if found.letter is None:
         return f"{found.object_key}  unreadable  {found.problem}"
-    return f"{found.letter.record.position}  {found.letter.reason}  {found.letter.detail}"
+    return f"{place_of(found.letter.record)}  {found.letter.reason}  {found.letter.detail}"
 
 
 def _document(summary: LetterSummary, result: Redriven | None) -> dict[str, Any]:

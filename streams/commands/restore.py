@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
 
+from confluent_kafka import KafkaException
 from faust.cli import argument, option
 from rich.table import Table
 
+from streams.archive.lives import ArchivedLife, lives_in_bucket
 from streams.archive.objects import Archive
 from streams.archive.positions import UsageError, parse_selection, parse_time, show_time
 from streams.archive.restore import FixedPlan, Outcome, Progress, Restoration, restore_id
@@ -19,6 +21,8 @@ from streams.archive.restore_target import RestoreTarget
 from streams.archive.target_topic import TargetTopic
 from streams.commands.command import EXIT_OK, EXIT_WRONG, StreamsCommand, json_option
 from streams.costs import Prices, describe_cost
+from streams.kafka.admin import KafkaAdmin, Topic
+from streams.record import parts_of_name
 from streams.sinks.s3_reader import PAGE_OBJECTS, S3Reader
 
 DAMAGED_SHOWN = 10
@@ -36,6 +40,8 @@ class Restore(StreamsCommand):
     A whole topic, into the same topic of the cluster of the settings (it must exist):
       faust -A streams restore orders
       faust -A streams restore orders --execute
+    A later life of the topic, one that was recreated (the plan of orders lists them), into another topic:
+      faust -A streams restore orders@AbCdEfGh --to-topic orders-restored --execute
     Offsets 1000 up to (and without) 2000 of one partition into another topic:
       faust -A streams restore orders/0 --from 1000 --to 2000 --to-topic orders-restored --execute
     The events of a morning, at most 500 a second, partitions chosen by key:
@@ -78,7 +84,7 @@ class Restore(StreamsCommand):
     async def work(self, **options: Any) -> int:
         """Plan, and publish with --execute."""
         selection = self._selection(options)
-        topic = options["to_topic"] or selection.topic
+        topic = options["to_topic"] or parts_of_name(selection.topic)[0]
         identity = options["identity"] or self._identity(options, topic)
         async with S3Reader(self.settings) as reader, RestoreTarget(self.settings, topic) as target:
             restore = Restoration(
@@ -135,10 +141,12 @@ class Restore(StreamsCommand):
             accept_append_time=options["accept_append_time"],
             accept_retention=options["accept_retention"],
         )
+        lives = await self._lives(restore)
         if self.as_json and not (options["execute"] and not problems):
-            self.print_json(_plan_document(restore, target, plans, problems, options["repartition"]))
+            self.print_json(_plan_document(restore, target, plans, problems, options["repartition"], lives))
         elif not self.as_json:
             self._show_plan(plans, target, options["repartition"])
+            await self._tell_lives(restore, lives)
             self._warn(plans, target)
         for problem in problems:
             self.notes.print(f"cannot be restored: {problem}", markup=False, soft_wrap=True)
@@ -197,6 +205,39 @@ class Restore(StreamsCommand):
         if damaged:
             self.notes.print(f"{len(damaged):,} events could not be read back and are not in {target.name}.")
         return EXIT_WRONG if damaged else EXIT_OK
+
+    async def _lives(self, restore: Restoration) -> list[ArchivedLife]:
+        """Which topics of this name the bucket holds."""
+        archive = restore.archive
+        return await lives_in_bucket(archive.reader, archive.layout, parts_of_name(restore.selection.topic)[0])
+
+    async def _tell_lives(self, restore: Restoration, lives: Sequence[ArchivedLife]) -> None:
+        """Which of them is restored, how to restore another, and whether Kafka's topic is a different one."""
+        name = restore.selection.topic
+        chosen = next((life for life in lives if life.name == name), None)
+        if len(lives) > 1:
+            others = [life.name for life in lives if life is not chosen]
+            self.note(
+                f"the bucket holds {len(lives)} topics of this name: {'; '.join(life.describe() for life in lives)}. "
+                f"This restores {name}; for another: faust -A streams restore {others[0]}"
+            )
+        elif chosen is not None and chosen.identity is not None:
+            self.note(f"this restores {chosen.describe()}")
+        topic_id = await self._topic_id(parts_of_name(name)[0])
+        known = None if chosen is None or chosen.identity is None else chosen.identity.topic_id
+        if None not in (topic_id, known) and topic_id != known:
+            self.note(
+                f"note: Kafka's topic {parts_of_name(name)[0]} is another one (id {topic_id}) than the archived one: "
+                "it was recreated, or is on another cluster. That is as it should be where a lost topic is restored."
+            )
+
+    async def _topic_id(self, topic: str) -> str | None:
+        """The id of Kafka's topic of this name, where it has one and says so."""
+        try:
+            found = (await KafkaAdmin(self.settings).topics([topic]))[topic]
+        except KafkaException:
+            return None
+        return found.identity if isinstance(found, Topic) else None
 
     def _show_plan(self, plans: Sequence[PartitionPlan], target: TargetTopic, repartition: bool) -> None:
         table = Table(title=None, box=None, pad_edge=False)
@@ -257,6 +298,7 @@ def _plan_document(
     plans: Sequence[PartitionPlan],
     problems: Sequence[str],
     repartition: bool,
+    lives: Sequence[ArchivedLife],
 ) -> dict[str, Any]:
     return {
         "restore": restore.name,
@@ -266,6 +308,7 @@ def _plan_document(
         "executed": False,
         "events": sum(plan.events for plan in plans),
         "problems": list(problems),
+        "lives": [asdict(life) for life in lives],
         "partitions": [asdict(plan) for plan in plans],
     }
 

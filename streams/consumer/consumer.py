@@ -192,7 +192,12 @@ class WatermarkConsumer(Consumer):
         if ledgers is None:
             return None
         ledger = OpenLedger.resume(
-            name_in_bucket(tp.topic, found.life), tp.partition, found.committed, found.metadata, found.position
+            name_in_bucket(tp.topic, found.life),
+            tp.partition,
+            found.committed,
+            found.metadata,
+            found.position,
+            found.life,
         )
         if found.committed is not None:
             # Whoever was here before may have left a commit that holds as much as it can: the next one waits for this.

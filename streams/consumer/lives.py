@@ -110,11 +110,20 @@ class TopicLives:
     async def _known(self, store: IdentityStore, name: str, tag: str, identity: Identity) -> Identity:
         """What is written down, which from now on is this topic where nothing was."""
         for _ in range(2):
-            known = await store.read_identity(name, tag)
+            denied: SinkRefusedError | None = None
+            try:
+                known = await store.read_identity(name, tag)
+            except SinkRefusedError as error:
+                if error.reason not in ("access_denied", "kms"):
+                    raise
+                # S3 says the same of an object that is not there, to whoever may not list the bucket.
+                known, denied = None, error
             if known is not None:
                 return known
             if await store.create_identity(name, tag, identity):
                 return identity
+            if denied is not None:
+                raise denied
         raise SinkUnavailableError("conflict", "two workers wrote down a topic's identity at once")
 
     def _hold(self, name: str, known: Identity, identity: Identity) -> str:
@@ -133,8 +142,9 @@ class TopicLives:
         self._conditions.begin(
             Kind.IDENTITY_UNKNOWN,
             f"It cannot be told whether {name} is the topic whose events are in the bucket: {error}",
-            "Allow s3:GetObject and s3:PutObject under STREAMS_LEDGER_PREFIX. Until then a topic that is deleted and "
-            "recreated while no worker runs overwrites its predecessor's objects.",
+            "Allow s3:GetObject and s3:PutObject on topic.json under STREAMS_LEDGER_PREFIX (and kms:Decrypt with a KMS "
+            "key); `faust -A streams doctor` tries it. Until then a topic that is deleted and recreated while no "
+            "worker runs overwrites its predecessor's objects.",
             subject=name,
         )
         return identity.life()

@@ -111,6 +111,11 @@ class IamStatements:
         """What commands need that read objects."""
         return _policy(_statement("StreamsRead", ["s3:GetObject"], self._objects(prefixes)), *self._kms("kms:Decrypt"))
 
+    def identity(self, ledgers: str) -> str:
+        """What the worker needs to read which topics the bucket holds, and no other object."""
+        resource = f"{self._bucket}/{ledgers}*/topic.json"
+        return _policy(_statement("StreamsIdentity", ["s3:GetObject"], [resource]), *self._kms("kms:Decrypt"))
+
     def delete(self, prefixes: Iterable[str]) -> str:
         """What taking objects away needs."""
         return _policy(_statement("StreamsDelete", ["s3:DeleteObject"], self._objects(prefixes)))

@@ -23,6 +23,8 @@ from streams.settings import Settings
 REQUEST_SECONDS: Final = 10.0
 COORDINATOR_SECONDS: Final = 20.0
 _COORDINATOR_PAUSE_SECONDS: Final = 0.2
+_URL_SAFE: Final = str.maketrans("+/", "-_")
+"""librdkafka writes a topic's id in the other alphabet of base64 than Kafka itself, whose tools show `-` and `_`."""
 NO_TOPIC_ID: Final = "AAAAAAAAAAAAAAAAAAAAAA"
 """The id of zeros, which a broker before 2.8 (KIP-516) is taken to answer."""
 
@@ -226,7 +228,7 @@ _NOBODY_REACHED: Final = frozenset(
 def _topic(found: Any) -> Topic | KafkaError:
     if isinstance(found, KafkaError):
         return found
-    identity = str(found.topic_id)
+    identity = str(found.topic_id).translate(_URL_SAFE)
     partitions = [
         Partition(one.id, None if one.leader is None else one.leader.id, len(one.replicas), len(one.isr))
         for one in found.partitions

@@ -5,7 +5,7 @@ Events are read `read_committed`, as the worker reads them, so that both see the
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Final, TypeVar
@@ -18,6 +18,7 @@ from streams.kafka.admin import Committed, KafkaAdmin
 from streams.kafka.connection import client_options
 from streams.kafka.fetching import Fetcher
 from streams.kafka.group_offsets import committed_offsets
+from streams.kafka.identity import Identity
 from streams.preflight import check_kafka
 from streams.record import Record, TopicPartition
 from streams.settings import Settings
@@ -66,6 +67,13 @@ class KafkaReader:
         what = f"describe the topic {topic}"
         found = _all_told(await _ask(what, self._admin.topics([topic])), what)
         return [one.number for one in found[topic].partitions]
+
+    async def identities(self, topics: Collection[str]) -> dict[str, Identity]:
+        """Which topic each name stands for now. Raises `KafkaReadError` where there is no such topic."""
+        what = "read which topics these are"
+        cluster_id = await _ask(what, self._admin.cluster_id())
+        found = _all_told(await _ask(what, self._admin.topics(topics)), what)
+        return {name: Identity(cluster_id, topic.identity) for name, topic in found.items()}
 
     async def beginnings(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """The earliest offset that Kafka still has, by partition."""

@@ -14,7 +14,7 @@ from streams.offset_set import OffsetSet, Range
 from streams.parallel import run_in_parallel
 from streams.proof.offset_ranges import joined
 from streams.proof.result import PartitionResult
-from streams.record import Record, TopicPartition
+from streams.record import Record, TopicPartition, name_in_bucket
 
 GETS_PER_LIST = 4
 """How many objects are read at once for each listing that may run at once."""
@@ -80,6 +80,8 @@ class Comparison:
         )
         for start, stop in ranges:
             async for batch in self._kafka.read(tp, start, stop):
+                for one in batch:
+                    one.life = part.life  # its object is looked for under that name
                 wanted = [one for one in batch if one.offset in (there if chosen is None else chosen)]
                 if chosen is None:
                     _note_missing(part, batch, there)
@@ -102,9 +104,9 @@ class Comparison:
         object_key = self._key(record)
         archived = None if object_key is None else await self._archive.read(object_key)
         if archived is None:
-            topic, partition, offset = record.topic, record.partition, record.offset
+            topic = name_in_bucket(record.topic, record.life)
             letter = await self._archive.read_dead_letter(
-                self._archive.layout.dead_letter_key(topic, partition, offset)
+                self._archive.layout.dead_letter_key(topic, record.partition, record.offset)
             )
             if letter is None:
                 return (

@@ -16,7 +16,7 @@ from streams.layout import Layout
 from streams.ledger import Segment, decode_segment, gaps_of
 from streams.offset_set import OffsetSet
 from streams.parallel import run_in_parallel
-from streams.record import TopicPartition
+from streams.record import UNKNOWN_LIFE, Life, TopicPartition
 from streams.sinks.s3_reader import MAX_SEGMENT_OBJECT_BYTES, S3Reader
 
 
@@ -37,6 +37,8 @@ class LedgerIndex:
     segments: list[ListedSegment] = field(default_factory=list)
     carried: Segment | None = None
     """What the commit carries."""
+    life: Life = UNKNOWN_LIFE
+    """Whose segments they are to be; `tp` has the topic's name in the bucket."""
 
     @property
     def first(self) -> int | None:
@@ -96,18 +98,20 @@ class LedgerReader:
         """Read the segments that can say something of these offsets."""
         proof = LedgerProof()
         wanted = (one for one in index.segments if candidates.count(one.start, one.stop))
-        await run_in_parallel((partial(self._read, index.tp, one, proof) for one in wanted), self._parallel)
+        await run_in_parallel((partial(self._read, index, one, proof) for one in wanted), self._parallel)
         if index.carried is not None:
             proof.add(index.carried)
         return proof
 
-    async def _read(self, tp: TopicPartition, listed: ListedSegment, proof: LedgerProof) -> None:
+    async def _read(self, index: LedgerIndex, listed: ListedSegment, proof: LedgerProof) -> None:
         try:
             found = await self._reader.get(listed.object_key, MAX_SEGMENT_OBJECT_BYTES)
             segment = decode_segment(b"" if found is None else found.body)
             place = (segment.topic, segment.partition, segment.start, segment.stop)
-            if place != (tp.topic, tp.partition, listed.start, listed.stop):
+            if place != (*index.tp, listed.start, listed.stop):
                 raise ValueError("a ledger segment of another place than its key says")
+            if _is_of_another_topic(segment, index.life):
+                raise ValueError(f"a ledger segment of another topic of this name (its id is {segment.topic_id})")
         except DamagedObjectError as error:
             proof.unreadable.append(str(error))
             return
@@ -115,3 +119,10 @@ class LedgerReader:
             proof.unreadable.append(f"{listed.object_key}: {error}")
             return
         proof.add(segment)
+
+
+def _is_of_another_topic(segment: Segment, life: Life) -> bool:
+    """Segments of earlier releases say nothing of it, and are believed."""
+    if segment.topic_id is not None and life.topic_id is not None:
+        return segment.topic_id != life.topic_id
+    return None not in (segment.cluster_id, life.cluster_id) and segment.cluster_id != life.cluster_id

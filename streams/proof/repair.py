@@ -18,7 +18,7 @@ from streams.offset_set import OffsetSet
 from streams.proof.offset_ranges import joined, parted
 from streams.proof.result import EXIT_PROVED, EXIT_UNCHECKED, EXIT_WRONG, PartitionResult, Verdict
 from streams.proof.verification import READ_THROUGH_OFFSETS
-from streams.record import Record, TopicPartition
+from streams.record import UNKNOWN_LIFE, Life, Record, TopicPartition
 from streams.settings import Settings
 from streams.sinks import Sink
 from streams.stats import Stats, watched_sink
@@ -26,6 +26,7 @@ from streams.stats import Stats, watched_sink
 IDLE_SECONDS = 60.0
 LEFT_RETENTION = "it left Kafka's retention"
 COMPACTED = "Kafka does not deliver it any more (compacted, or deleted)"
+RECREATED = "the topic was deleted and recreated while it was being verified"
 NEVER_WRITTEN = "it left Kafka's retention before it was written"
 
 Advance = Callable[[int], None]
@@ -48,6 +49,8 @@ class PartitionRepair:
     wanted: OffsetSet = field(default_factory=OffsetSet)
     repaired: OffsetSet = field(default_factory=OffsetSet)
     failures: dict[str, OffsetSet] = field(default_factory=dict)
+    life: Life = UNKNOWN_LIFE
+    """Which topic of that name was verified: only its events are written, and under its names."""
 
     def fail(self, start: int, stop: int, reason: str) -> None:
         """Note offsets that could not be repaired."""
@@ -61,7 +64,7 @@ class PartitionRepair:
 
 def plan_repair(part: PartitionResult) -> PartitionRepair:
     """What of a verified partition can be written again, and what cannot."""
-    repair = PartitionRepair(part.topic, part.partition)
+    repair = PartitionRepair(part.topic, part.partition, life=part.life)
     repair.wanted |= part.repairable
     for start, stop in part.missing.ranges():
         for gone, still_there in parted(start, stop, part.repairable):
@@ -117,13 +120,24 @@ class Repairer:
 
     async def _write(self, repair: PartitionRepair, acknowledge: Callable[[Record], None]) -> None:
         tp = TopicPartition(repair.topic, repair.partition)
+        if repair.wanted and not await self._is_same_topic(repair):
+            for start, stop in repair.wanted.ranges():
+                repair.fail(start, stop, RECREATED)
+            return
         earliest = (await self._kafka.beginnings([tp]))[tp] if repair.wanted else 0
         for start, stop in joined(repair.wanted.ranges(), READ_THROUGH_OFFSETS):
             async for batch in self._kafka.read(tp, max(start, earliest), stop):
                 for record in batch:
                     if record.offset in repair.wanted:
+                        record.life = repair.life
                         await self._keep_to_rate()
                         await self._delivery.start(record, acknowledge)
+
+    async def _is_same_topic(self, repair: PartitionRepair) -> bool:
+        """Whether the name still stands for the topic that was verified, as far as Kafka tells."""
+        if repair.life.topic_id is None:
+            return True
+        return (await self._kafka.identities([repair.topic]))[repair.topic].topic_id == repair.life.topic_id
 
     async def _keep_to_rate(self) -> None:
         now = monotonic()

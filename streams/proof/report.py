@@ -88,6 +88,7 @@ def describe_method(verification: Verification) -> list[str]:
     steps = [
         f"The offsets that the group {settings.consumer_group} had committed were read first; every offset from a "
         "partition's beginning (see its range) up to the committed one was accounted for.",
+        "Kafka's id of each topic was compared with the one that the bucket's objects were written for (topic.json).",
         "Objects and dead letters in the bucket were listed; topic, partition and offset are in their keys.",
         "Of offsets without an object the ledger says whether their event was made durable, was lost to retention, or "
         "never existed."
@@ -113,6 +114,9 @@ def partition_document(part: PartitionResult) -> dict[str, Any]:
     return {
         "topic": part.topic,
         "partition": part.partition,
+        "name_in_bucket": part.place.topic,
+        "topic_id": part.life.topic_id,
+        "cluster_id": part.life.cluster_id,
         "status": part.status,
         "from": part.start,
         "to": part.stop,

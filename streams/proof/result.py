@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from streams.offset_set import OffsetSet
+from streams.record import UNKNOWN_LIFE, Life, TopicPartition, name_in_bucket
 
 EXIT_PROVED: Final = 0
 EXIT_WRONG: Final = 1
@@ -57,11 +58,18 @@ class PartitionResult:
     notes: list[str] = field(default_factory=list)
     problem: str | None = None
     """Why the partition could not be checked."""
+    life: Life = UNKNOWN_LIFE
+    """Which topic of that name it is."""
+
+    @property
+    def place(self) -> TopicPartition:
+        """The partition as it is called in the bucket."""
+        return TopicPartition(name_in_bucket(self.topic, self.life), self.partition)
 
     @property
     def name(self) -> str:
-        """`topic/partition`."""
-        return f"{self.topic}/{self.partition}"
+        """`topic/partition`, and `topic@tag/partition` for a later life."""
+        return str(self.place)
 
     @property
     def events(self) -> int:
@@ -150,7 +158,8 @@ def _unverifiable_sentence(parts: Iterable[PartitionResult], count: int) -> str:
     return (
         f"NOT VERIFIABLE: nothing is known to be missing and {count_of(proved, 'event')} {_is(proved)} in the bucket, "
         f"but for {count_of(count, 'offset')} without an object neither Kafka (any more) nor a ledger can say whether "
-        f"{'it' if count == 1 else 'they'} held an event."
+        f"{'it' if count == 1 else 'they'} held an event. Where the archive is meant to begin later, say so: --from or "
+        "--since."
     )
 
 

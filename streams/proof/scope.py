@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
+from streams.archive.lives import Placed
 from streams.errors import ConfigurationError
 from streams.kafka.admin import Committed
+from streams.kafka.identity import Identity, without_topic_id
 from streams.kafka.reader import KafkaReader
 from streams.ledger import decode_commit_metadata
 from streams.parallel import run_in_parallel
@@ -16,6 +18,9 @@ from streams.proof.inventory import Inventory
 from streams.proof.ledger_proof import LedgerIndex, LedgerReader
 from streams.proof.result import PartitionResult, count_of
 from streams.record import TopicPartition
+
+Place = Callable[[str, Identity], Awaitable[Placed]]
+"""Tells where the objects of a topic are that has this identity in Kafka."""
 
 
 @dataclass(frozen=True)
@@ -47,28 +52,42 @@ class Scoping:
     """Works the ranges out."""
 
     def __init__(
-        self, kafka: KafkaReader, ledgers: LedgerReader, inventory: Inventory, asked: Asked, parallel: int
+        self,
+        kafka: KafkaReader,
+        ledgers: LedgerReader,
+        inventory: Inventory,
+        place: Place,
+        asked: Asked,
+        parallel: int,
     ) -> None:
         self._kafka = kafka
         self._ledgers = ledgers
         self._inventory = inventory
+        self._place = place
         self._asked = asked
         self._parallel = parallel
 
     async def scope(self) -> Scope:
         """The range of every partition that was asked for. Raises `ConfigurationError` when there is none."""
         tps = self._chosen(await self._kafka.topics())
+        placed = await self._places({tp.topic for tp in tps})
         # In this order: a worker that goes on meanwhile never seems to have committed more than there is.
         commits = await self._kafka.committed(tps)
         ends = await self._kafka.ends(tps)
         beginnings = await self._kafka.beginnings(tps)
-        parts = {tp: PartitionResult(tp.topic, tp.partition, 0, 0, beginnings[tp], ends[tp]) for tp in tps}
+        parts = {tp: PartitionResult(*tp, 0, 0, beginnings[tp], ends[tp], life=placed[tp.topic].life) for tp in tps}
         for tp, part in parts.items():
-            _set_end(part, commits.get(tp))
+            _set_end(part, _of_this_topic(part, commits.get(tp)))
+        _note_places(parts, placed)
         checkable = [tp for tp, part in parts.items() if part.stop and part.problem is None]
-        ledgers = await self._list_ledgers(checkable, commits)
+        ledgers = await self._list_ledgers({tp: parts[tp] for tp in checkable}, commits)
         await self._set_beginnings({tp: parts[tp] for tp in checkable}, ledgers)
         return Scope(parts, ledgers)
+
+    async def _places(self, topics: Collection[str]) -> dict[str, Placed]:
+        """Where in the bucket each topic's objects are."""
+        identities = await self._kafka.identities(topics)
+        return {topic: await self._place(topic, identity) for topic, identity in identities.items()}
 
     def _chosen(self, topics: dict[str, list[int]]) -> list[TopicPartition]:
         unknown = [topic for topic in self._asked.topics if topic not in topics]
@@ -87,18 +106,19 @@ class Scoping:
         return chosen
 
     async def _list_ledgers(
-        self, tps: Sequence[TopicPartition], commits: dict[TopicPartition, Committed]
+        self, parts: dict[TopicPartition, PartitionResult], commits: dict[TopicPartition, Committed]
     ) -> dict[TopicPartition, LedgerIndex]:
-        ledgers = {tp: LedgerIndex(tp) for tp in tps}
+        ledgers = {tp: LedgerIndex(part.place) for tp, part in parts.items()}
         if not self._asked.ledger:
             return ledgers
 
         async def read(tp: TopicPartition) -> None:
-            commit = commits[tp]
-            carried = decode_commit_metadata(tp.topic, tp.partition, commit.offset, commit.metadata)
-            ledgers[tp] = await self._ledgers.index(tp, carried)
+            commit, place = commits[tp], parts[tp].place
+            carried = decode_commit_metadata(*place, commit.offset, without_topic_id(commit.metadata)[1])
+            ledgers[tp] = await self._ledgers.index(place, carried)
+            ledgers[tp].life = parts[tp].life
 
-        await run_in_parallel((partial(read, tp) for tp in tps), self._parallel)
+        await run_in_parallel((partial(read, tp) for tp in parts), self._parallel)
         return ledgers
 
     async def _set_beginnings(
@@ -122,11 +142,43 @@ class Scoping:
             _note_unread(part)
 
     async def _begin_lowest(self, part: PartitionResult, ledger: LedgerIndex) -> None:
-        """The lowest offset that Kafka, a ledger or the bucket knows."""
-        first = await self._inventory.first_offset(TopicPartition(part.topic, part.partition))
+        """The lowest offset that Kafka, a ledger or the bucket knows; nobody can say what became of those before it."""
+        if not self._inventory.ordered:
+            return  # everything is listed anyway, and only then the first one is known
+        first = await self._inventory.first_offset(part.place)
         part.start = min(offset for offset in (part.earliest, ledger.first, first) if offset is not None)
         if 0 < part.start:
-            part.notes.append(f"offsets below {part.start:,} are known to neither Kafka, a ledger nor the bucket")
+            part.unverifiable.add_range(0, min(part.start, part.stop))
+            part.notes.append(
+                f"offsets below {part.start:,} are known to neither Kafka, a ledger nor the bucket: give --from "
+                f"{part.start} if the archive is meant to begin there"
+            )
+
+
+def _of_this_topic(part: PartitionResult, commit: Committed | None) -> Committed | None:
+    """The commit, unless it says that it is another topic's of this name: its offset means nothing here then."""
+    if commit is None:
+        return None
+    topic_id = without_topic_id(commit.metadata)[0]
+    if None in (topic_id, part.life.topic_id) or topic_id == part.life.topic_id:
+        return commit
+    part.notes.append(
+        f"the group's commit is of another topic of this name (id {topic_id}, Kafka's is {part.life.topic_id}), so it "
+        "counts as none"
+    )
+    return None
+
+
+def _note_places(parts: dict[TopicPartition, PartitionResult], placed: dict[str, Placed]) -> None:
+    """Say what is to be said of a topic once, and why its partitions cannot be checked with each."""
+    told = set()
+    for part in parts.values():
+        place = placed[part.topic]
+        if place.problem is not None:
+            part.problem, part.start, part.stop = place.problem, 0, 0
+        if place.note is not None and part.topic not in told:
+            part.notes.append(place.note)
+        told.add(part.topic)
 
 
 def _set_end(part: PartitionResult, commit: Committed | None) -> None:

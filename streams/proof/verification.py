@@ -8,7 +8,9 @@ beginning is looked at.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
+from streams.archive.lives import place_in_bucket
 from streams.archive.objects import Archive
 from streams.errors import ConfigurationError
 from streams.kafka.reader import KafkaReader
@@ -64,7 +66,9 @@ class Verification:
 
     async def plan(self) -> dict[str, int]:
         """Work the ranges out; the requests that `run` will probably send, by kind."""
-        self._scope = await Scoping(self.kafka, self._ledgers, self.inventory, self.asked, self.parallel).scope()
+        place = partial(place_in_bucket, self.reader, self.layout)
+        scoping = Scoping(self.kafka, self._ledgers, self.inventory, place, self.asked, self.parallel)
+        self._scope = await scoping.scope()
         ranges = self._ranges()
         estimate = {"LIST": self.inventory.estimate(ranges) if ranges else 0}
         if self.sample is not None:
@@ -75,17 +79,23 @@ class Verification:
     async def run(self, advance: Advance = lambda _: None) -> None:
         """List, ask, and (with a sample) compare; `advance` is told how many offsets have been listed."""
         found = await self.inventory.take(self._ranges(), advance)
-        for tp, there in found.items():
+        checked = {tp: found[part.place] for tp, part in self._scope.parts.items() if part.place in found}
+        for tp, there in checked.items():
             await self._judge(tp, self._scope.parts[tp], there)
         if self.sample is not None:
             comparison = Comparison(self.kafka, Archive(self.settings, self.reader), self.sample, self.parallel)
             await comparison.compare(
-                [(self._scope.parts[tp], there.all()) for tp, there in found.items()], read_through=READ_THROUGH_OFFSETS
+                [(self._scope.parts[tp], there.all()) for tp, there in checked.items()],
+                read_through=READ_THROUGH_OFFSETS,
             )
 
     def _ranges(self) -> dict[TopicPartition, Range]:
-        parts = self._scope.parts.items()
-        return {tp: (part.start, part.stop) for tp, part in parts if part.problem is None and part.start < part.stop}
+        """The ranges to list, by the partition's name in the bucket."""
+        return {
+            part.place: (part.start, part.stop)
+            for part in self.parts
+            if part.problem is None and part.start < part.stop
+        }
 
     async def _judge(self, tp: TopicPartition, part: PartitionResult, there: Found) -> None:
         found = there.all()

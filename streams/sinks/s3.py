@@ -16,7 +16,7 @@ from streams.kafka.identity import Identity, decode_identity, encode_identity
 from streams.layout import Layout
 from streams.ledger import Segment, encode_segment, segment_digest
 from streams.metadata import SIDECAR_SUFFIX, object_metadata
-from streams.record import Record
+from streams.record import Record, name_in_bucket
 from streams.settings import Settings
 from streams.stats import Stats
 
@@ -93,7 +93,8 @@ class S3Sink:
         return len(request.body) + (0 if sidecar is None else len(sidecar.body))
 
     async def write_dead_letter(self, record: Record, rejection: RecordRejectedError) -> str:
-        object_key = self._layout.dead_letter_key(record.topic, record.partition, record.offset)
+        topic = name_in_bucket(record.topic, record.life)
+        object_key = self._layout.dead_letter_key(topic, record.partition, record.offset)
         body = encode_dead_letter(record, rejection.reason, rejection.detail, self._object_key(record))
         await self._client.put(PutRequest(object_key, body, content_type=JSON))
         return object_key

@@ -17,6 +17,7 @@ from typing import Final
 from streams.doctor.findings import Finding, unchecked, wrong
 from streams.doctor.remedies import CANARY_FOLDER, IamStatements, Prefixes
 from streams.errors import ConfigurationError, SinkUnavailableError, StreamsError
+from streams.layout import Layout
 from streams.metadata import object_metadata
 from streams.record import CREATE_TIME, Record
 from streams.settings import Settings
@@ -31,6 +32,7 @@ from streams.sinks.s3 import PutRequest, S3Client, make_client
 from streams.sinks.s3_address import credential_settings
 from streams.sinks.s3_doctor_client import Answer, DoctorClient
 from streams.sinks.s3_doctor_findings import (
+    IDENTITY_CHECK,
     bucket_finding,
     conditional_finding,
     delete_finding,
@@ -41,6 +43,7 @@ from streams.sinks.s3_doctor_findings import (
     list_finding,
     owner_finding,
     put_finding,
+    topic_identity_finding,
     versioning_finding,
 )
 
@@ -81,6 +84,8 @@ class _Canaries:
         self.body = value
         self.metadata, _ = object_metadata(record)
         self.left: list[str] = []
+        self._endings = {Layout(settings).ledger_prefix(): "/topic.json"}
+        """A policy may tell the objects under a prefix apart: this is the one that the worker also reads."""
 
     async def start(self) -> None:
         await self._client.start()
@@ -90,7 +95,7 @@ class _Canaries:
 
     def key(self, prefix: str) -> str:
         """The canary's key under a prefix."""
-        return f"{prefix}{CANARY_FOLDER}{self._name}"
+        return f"{prefix}{CANARY_FOLDER}{self._name}{self._endings.get(prefix, '')}"
 
     async def put(self, prefix: str) -> StreamsError | None:
         """Write it as the worker writes an event; why that failed."""
@@ -180,11 +185,20 @@ class _Examination:
         for name, prefix in (("dead letters", self._prefixes.dead_letters), ("ledger", self._prefixes.ledgers)):
             if prefix:
                 error = await self._canaries.put(prefix)
-                yield put_finding(name, self._canaries.key(prefix), error, self._iam.put([prefix]), self._iam.kms())
+                yield put_finding(name, prefix + CANARY_FOLDER, error, self._iam.put([prefix]), self._iam.kms())
         if self._settings.sink == "s3":
+            yield await self._topic_identity()
             async for finding in self._other_requests(events, refused):
                 yield finding
         yield await self._delete()
+
+    async def _topic_identity(self) -> Finding:
+        """Whether the worker can read what it writes down of a topic's identity."""
+        prefix = Layout(self._settings).ledger_prefix()
+        if await self._canaries.put(prefix) is not None:
+            return unchecked(IDENTITY_CHECK, f"it cannot be written under {prefix}")
+        answer = await self._doctor.ask("get_object", Key=self._canaries.key(prefix))
+        return topic_identity_finding(answer, f"{prefix}*/topic.json", self._iam.identity(prefix))
 
     async def _other_requests(self, events: str, refused: StreamsError | None) -> AsyncGenerator[Finding, None]:
         """What the commands send that look at an archive; beside a queue there is none."""

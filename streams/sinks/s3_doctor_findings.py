@@ -22,6 +22,8 @@ MOST_IN_FLIGHT: Final = 10_000
 _READ_COMMANDS: Final = "get, restore, redrive, verify --content and repair"
 _RULES_SHOWN: Final = 5
 
+IDENTITY_CHECK: Final = "s3 GET topic.json"
+
 
 def bucket_finding(address: S3Address, head: Answer, told: Answer, iam: IamStatements) -> tuple[Finding, bool]:
     """The bucket, and whether requests to it make sense; `told` is the answer that says what a refused `head` means."""
@@ -148,6 +150,20 @@ def get_finding(answer: Answer, body: bytes, metadata: Mapping[str, str], statem
             "This server does not keep metadata: set STREAMS_BODY=envelope, which needs none.",
         )
     return ok(check, "allowed; bytes and metadata are what was written")
+
+
+def topic_identity_finding(answer: Answer, pattern: str, statement: str) -> Finding:
+    """A GET of an object that is named like those that say which topic the bucket holds."""
+    if answer.denied:
+        return warning(
+            IDENTITY_CHECK,
+            f"denied ({answer.error}); events are archived all the same, but a topic that is deleted and recreated "
+            "while no worker runs cannot be told from its predecessor, and overwrites its objects",
+            f"Add to the worker's IAM policy:\n{statement}",
+        )
+    if answer.error is not None:
+        return refused_finding(IDENTITY_CHECK, answer.error)
+    return ok(IDENTITY_CHECK, f"allowed: the worker can read {pattern}")
 
 
 def encryption_finding(settings: Settings, answer: Answer) -> Finding:

@@ -20,6 +20,7 @@ import orjson
 
 from streams.envelope import decode_dead_letter, decode_envelope, encode_dead_letter, encode_envelope
 from streams.errors import RecordRejectedError
+from streams.kafka.identity import TAG_CHARACTERS
 from streams.metadata import POSITION, object_metadata, record_fields_from_metadata
 from streams.record import Record
 
@@ -128,7 +129,7 @@ class MessageRules:
         place = (record.topic, record.partition, record.offset)
         if not self.fifo:
             return Message(place, body, attributes, size_bytes)
-        return Message(place, body, attributes, size_bytes, self._group(record), _identifier(record.position))
+        return Message(place, body, attributes, size_bytes, self._group(record), _deduplication_id(record))
 
     def _group(self, record: Record) -> str:
         if self.group_by_key and record.key is not None:
@@ -210,6 +211,14 @@ def _data_type(name: str) -> str:
     return "Number" if name == SIZE_ATTRIBUTE else "String"
 
 
+def _deduplication_id(record: Record) -> str:
+    """The event's position, with the topic's identity in it: a topic that is recreated counts from 0 again."""
+    topic_id = record.life.topic_id
+    if topic_id is None:
+        return _identifier(record.position)
+    return _identifier(f"{record.topic}@{topic_id[:TAG_CHARACTERS]}/{record.partition}/{record.offset}")
+
+
 def _identifier(text: str) -> str:
-    """A name that SQS takes: at most 128 characters. Those of a topic's name, and `/`, are all allowed."""
+    """A name that SQS takes: at most 128 characters. Those of a topic's name, `@` and `/`, are all allowed."""
     return text if len(text) <= MAX_IDENTIFIER_CHARACTERS else sha256(text.encode()).hexdigest()

@@ -158,13 +158,17 @@ def test_metrics_may_be_published_in_our_namespace_only() -> None:
 
 def test_objects_may_be_written_under_the_prefixes_only() -> None:
     """Events, dead letters and the ledger; reading and deleting are options, on the same objects."""
-    by_action = {s["Action"]: s for s in statements() if isinstance(s["Action"], str)}
+    by_sid = {s["Sid"]: s for s in statements()}
+    by_action = {s["Action"]: s for s in by_sid.values() if isinstance(s["Action"], str)}
     prefixes = [
         f"arn:aws:s3:::my-event-archive/{VALUES[name]}*" for name in ("EventPrefix", "DeadLetterPrefix", "LedgerPrefix")
     ]
     for action in ("s3:PutObject", "s3:GetObject", "s3:DeleteObject"):
         assert prefixes == [text(resource, VALUES) for resource in by_action[action]["Resource"]]
     assert "arn:aws:s3:::my-event-archive" == text(by_action["s3:ListBucket"]["Resource"], VALUES)
+    identities = by_sid["ReadWhichTopicsItHolds"]
+    wanted = f"arn:aws:s3:::my-event-archive/{VALUES['LedgerPrefix']}*/topic.json"
+    assert ("s3:GetObject", wanted) == (identities["Action"], text(identities["Resource"], VALUES))
 
 
 def test_lifecycle_action_may_be_ended_for_this_group_only() -> None:

@@ -70,8 +70,8 @@ def test_each_value_is_given_once() -> None:
 
 
 def test_policy_allows_writing_under_the_prefixes_and_nothing_else(folder: Path) -> None:
-    """The least privilege: one action, on the prefixes that the installed settings write to."""
-    (statement,) = json.loads((folder / "policy.json").read_text(encoding="utf-8"))["Statement"]
+    """The least privilege: writing on the prefixes of the installed settings, and reading whose topics they are."""
+    statement, reading = json.loads((folder / "policy.json").read_text(encoding="utf-8"))["Statement"]
     assert statement["Action"] == "s3:PutObject"
     settings = values_of(folder, "my-values.yaml")["settings"]
     prefixes = [
@@ -80,6 +80,7 @@ def test_policy_allows_writing_under_the_prefixes_and_nothing_else(folder: Path)
         Settings.model_fields["ledger_prefix"].default,
     ]
     assert [f"arn:aws:s3:::{settings['S3_BUCKET']}/{prefix}*" for prefix in prefixes] == statement["Resource"]
+    assert ("s3:GetObject", f"{statement['Resource'][-1]}/topic.json") == (reading["Action"], reading["Resource"])
 
 
 def test_trust_policies_name_who_may_use_the_role(folder: Path) -> None:

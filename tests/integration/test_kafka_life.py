@@ -277,7 +277,8 @@ def _delete_and_create(broker: KafkaBroker, topic: str) -> None:
 def _topic_id(admin: AdminClient, topic: str) -> str:
     from confluent_kafka import TopicCollection
 
-    return str(admin.describe_topics(TopicCollection([topic]))[topic].result(30).topic_id)
+    found = admin.describe_topics(TopicCollection([topic]))[topic].result(30)
+    return str(found.topic_id).replace("+", "-").replace("/", "_")  # as Kafka's own tools show it
 
 
 def _answers(worker: WorkerProcess) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, cast
 from streams.archive.objects import Archive
 from streams.envelope import encode_dead_letter
 from streams.metadata import object_metadata
-from streams.record import CREATE_TIME, Record
+from streams.record import CREATE_TIME, Record, name_in_bucket
 from streams.settings import Settings
 from streams.sinks.s3_reader import MAX_EVENT_OBJECT_BYTES, FetchedObject, ListedObject, S3Reader
 
@@ -37,7 +37,9 @@ class MemoryReader:
         return key
 
     def put_letter(self, record: Record, reason: str = "key_template", detail: str = "no header tenant") -> str:
-        key = self.archive.layout.dead_letter_key(record.topic, record.partition, record.offset)
+        key = self.archive.layout.dead_letter_key(
+            name_in_bucket(record.topic, record.life), record.partition, record.offset
+        )
         self.objects[key] = FetchedObject(key, encode_dead_letter(record, reason, detail), {}, WRITTEN_AT)
         return key
 

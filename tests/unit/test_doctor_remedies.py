@@ -141,6 +141,13 @@ def test_worker_is_allowed_put_and_nothing_else() -> None:
     ] == statements(policy)
 
 
+def test_worker_may_read_what_says_whose_events_there_are_and_no_event() -> None:
+    """One name, under the ledger's prefix."""
+    settings = make_settings()
+    (statement,) = statements(IamStatements(settings, "eu-central-1").identity(Prefixes(settings).ledgers))
+    assert (["s3:GetObject"], [f"{ARN}/ledger/*/topic.json"]) == (statement["Action"], statement["Resource"])
+
+
 def test_tags_and_key_need_their_own_rights() -> None:
     """PutObjectTagging with tags, GenerateDataKey on the very key."""
     key = "arn:aws:kms:eu-central-1:111122223333:key/1234"

@@ -26,6 +26,7 @@ from streams.sinks.s3_doctor_findings import (
     list_finding,
     owner_finding,
     put_finding,
+    topic_identity_finding,
     versioning_finding,
 )
 
@@ -172,6 +173,14 @@ def test_what_only_commands_need_is_a_warning() -> None:
     deleting = delete_finding({CANARY_KEY: DENIED}, make_settings(), "{}")
     assert (Status.WARNING, True) == (deleting.status, "redrive" in deleting.finding)
     assert f"s3://my-events/{CANARY_KEY}" in deleting.finding
+
+
+def test_worker_that_cannot_read_whose_events_the_bucket_holds_is_warned() -> None:
+    """It goes on, and would not notice a topic that was recreated while it was away."""
+    denied = topic_identity_finding(DENIED, "ledger/*/topic.json", "{statement}")
+    assert (Status.WARNING, True) == (denied.status, "recreated" in denied.finding)
+    assert "{statement}" in denied.remedy
+    assert Status.OK == topic_identity_finding(success(), "ledger/*/topic.json", "").status
 
 
 def test_listing_that_lags_is_a_warning() -> None:

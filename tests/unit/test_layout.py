@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from streams.errors import ConfigurationError, RecordRejectedError
 from streams.layout import Layout
 from streams.object_key import ObjectKeyTemplate
-from streams.record import Record
+from streams.record import UNKNOWN_LIFE, Life, Record, name_in_bucket
 from streams.settings import Settings
 
 UNIQUE = [
@@ -105,12 +106,12 @@ def test_a_key_is_never_read_as_another_event_s(template: str, topics: Sequence[
     assert (None if found[0] is None else record.topic, record.partition, record.offset) == found
 
 
-TIMES = ["%Y", "%F", "%H%M", "%d.%b", "%A", "%y-%j", "%f", "%p%I", "%u%w", "%V%G", "%T", "%z", "%Z", "1-", "a%%"]
+TIMES = ["%Y", "%F", "%H%M", "%d.%b", "%A", "%y-%j", "%f", "%p%I", "%u%w", "%V%G", "%T", "%z", "%Z", "1-", "a%%", "@%d"]
 PIECES = st.sampled_from(
     [
         *("{topic}", "{partition}", "{offset}") * 3,
         *("{key}", "{header.h}", "{value.id}", "{prefix}", "{timestamp}"),
-        *("/", "-", ".", "_", "0", "1", "a", "topic", "%"),
+        *("/", "-", ".", "_", "0", "1", "a", "topic", "%", "@", "@AbCd-_09/"),
     ]
 ) | st.one_of(
     st.integers(0, 21).map(lambda width: f"{{partition:{f'0{width}d' if width else 'd'}}}"),
@@ -149,20 +150,21 @@ NUMBERS = st.sampled_from([0, 1, 9, 10, 99, 100, 101, 99_999, 100_000])
     offset=NUMBERS | offsets,
     timestamp_ms=st.integers(-62_135_596_800_000, 253_402_300_799_999),
     text=st.binary(min_size=1, max_size=12),
+    tag=st.sampled_from(["", "AbCd-_09", "00000001"]),
 )
 def test_every_accepted_template_is_read_back(
-    template: str, only: bool, topic: str, partition: int, offset: int, timestamp_ms: int, text: bytes
+    template: str, only: bool, topic: str, partition: int, offset: int, timestamp_ms: int, text: bytes, tag: str
 ) -> None:
     """Whatever passes the check at start gives keys that name their event and no other."""
     known = [topic] if only else None
     try:
-        compiled = ObjectKeyTemplate(template, "p", topics=known)
+        compiled = ObjectKeyTemplate(template, "p@", topics=known)
     except ConfigurationError:
         return
     if not compiled.is_unique(known):
         return
     value = b'{"id": %d}' % timestamp_ms
-    record = Record(topic, partition, offset, timestamp_ms, 0, text, value, (("h", text),))
+    record = Record(topic, partition, offset, timestamp_ms, 0, text, value, (("h", text),), Life("c", "i", tag))
     try:
         key = compiled.render(record)
     except RecordRejectedError:
@@ -170,8 +172,9 @@ def test_every_accepted_template_is_read_back(
     found = compiled.parse(key)
     assert found is not None
     assert found[1:] == (partition, offset)
-    assert found[0] == topic or (only and "{topic}" not in template and found[0] is None)
-    assert key.startswith(compiled.listing_prefix(topic, partition))
+    name = name_in_bucket(topic, record.life)
+    assert found[0] == name or (only and "{topic}" not in template and not tag and found[0] is None)
+    assert key.startswith(compiled.listing_prefix(name, partition))
 
 
 SEPARATORS = st.sampled_from(["", "/", "-", "/1", "x/"])
@@ -235,7 +238,34 @@ def test_a_template_without_a_position_parses_nothing() -> None:
     assert None is ObjectKeyTemplate("{key}").parse("k")
 
 
-@given(topic=topics, partition=partitions, offset=offsets)
+@pytest.mark.parametrize(
+    ("template", "key"),
+    [
+        ("{prefix}{topic}/{partition}/{offset:d}", "events/orders@AbCd-_09/3/7"),
+        ("{prefix}{partition}/{offset:d}", "events/@AbCd-_09/3/7"),
+        ("all/{partition}/{offset:d}", "@AbCd-_09/all/3/7"),
+    ],
+)
+def test_a_later_life_has_names_of_its_own(template: str, key: str) -> None:
+    """The tag is behind the topic, or where the key has none, behind the prefix; neither listing meets the other."""
+    compiled = ObjectKeyTemplate(template, "events/", topics=["orders"])
+    later = Record("orders", 3, 7, None, None, None, b"", life=Life("c", "AbCd-_09xxxxxxxxxxxxxx", "AbCd-_09"))
+    first = compiled.render(replace(later, life=UNKNOWN_LIFE))
+    assert (key, key) == (compiled.render(later), compiled.key_at("orders@AbCd-_09", 3, 7))
+    assert ("orders@AbCd-_09", 3, 7) == compiled.parse(key)
+    assert not first.startswith(compiled.listing_prefix("orders@AbCd-_09", 3))
+    assert not key.startswith(compiled.listing_prefix("orders", 3))
+
+
+@pytest.mark.parametrize(
+    "key", ["events/orders@AbC/3/7", "events/orders@AbCd-_09@AbCd-_09/3/7", "events/@AbCd-_09/3/7"]
+)
+def test_what_only_looks_like_a_tag_is_nobody_s(key: str) -> None:
+    """Of another length, twice, or without a topic."""
+    assert ObjectKeyTemplate("{prefix}{topic}/{partition}/{offset:d}", "events/").parse(key) is None
+
+
+@given(topic=topics | topics.map(lambda name: f"{name}@AbCd-_09"), partition=partitions, offset=offsets)
 def test_dead_letters_and_ledgers(topic: str, partition: int, offset: int) -> None:
     """Their keys are read back, and never as each other's or as an event's."""
     layout = Layout(
@@ -263,4 +293,5 @@ def test_dead_letters_and_ledgers(topic: str, partition: int, offset: int) -> No
     )
     assert letter.startswith(layout.dead_letter_prefix(topic, partition))
     assert segment.startswith(layout.ledger_prefix(topic))
+    assert layout.parse_ledger(layout.identity_key(topic)) is None
     assert ("dead/", "ledger/") == (layout.dead_letter_prefix(), layout.ledger_prefix())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -22,6 +23,7 @@ from streams.ledger import (
     encode_segment,
     gaps_of,
 )
+from streams.record import Life
 
 SEGMENT = Segment("orders", 3, 100, 200, ((100, 101), (120, 130)), ((130, 140),))
 KAFKA_LIMIT = 4096
@@ -66,6 +68,31 @@ def test_segment_becomes_a_readable_object() -> None:
         b'{"version":1,"topic":"orders","partition":3,"start":100,"stop":200,"events":79,'
         b'"absent":[[100,101],[120,130]],"lost":[[130,140]]}'
     ) == encode_segment(SEGMENT)
+
+
+def test_segment_says_which_topic_it_is_of() -> None:
+    """Beside what earlier releases read, who pass over it: a release can be rolled back."""
+    segment = replace(SEGMENT, cluster_id="cluster", topic_id="SdosoGFiQNSZ6iuNvoBkyQ")
+    body = encode_segment(segment)
+    assert segment == decode_segment(body)
+    document = orjson.loads(body)
+    assert encode_segment(SEGMENT) == orjson.dumps(
+        {name: value for name, value in document.items() if name not in ("cluster_id", "topic_id")}
+    )
+    with pytest.raises(ValueError, match="ids of the wrong type"):
+        decode_segment(orjson.dumps(document | {"topic_id": 5}))
+
+
+def test_closed_segments_are_of_the_life_that_the_ledger_is_of(small_segments: None) -> None:
+    """From the first event on, and after it was resumed from a commit."""
+    life = Life("cluster", "SdosoGFiQNSZ6iuNvoBkyQ")
+    for open_ledger in (
+        OpenLedger.resume("orders", 0, None, "", 0, life),
+        OpenLedger.resume("orders", 0, 3, "v1 0", 3, life),
+    ):
+        segment = open_ledger.closed(20)
+        assert segment is not None
+        assert (life.cluster_id, life.topic_id) == (segment.cluster_id, segment.topic_id)
 
 
 @given(held=st.dictionaries(st.integers(0, 300), kinds), start=st.integers(0, 2**62))

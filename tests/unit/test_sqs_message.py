@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from streams.envelope import decode_dead_letter
 from streams.errors import RecordRejectedError
-from streams.record import Record
+from streams.record import Life, Record
 from streams.sinks.sqs_message import MessageRules, payload_location, read_message
 
 ALLOWED = re.compile(r"[\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]+")
@@ -81,6 +82,26 @@ def test_fifo_identifiers_are_allowed_and_tell_events_apart(one: Record, other: 
         assert IDENTIFIER.fullmatch(message.group or "")
         assert IDENTIFIER.fullmatch(message.deduplication_id or "")
     assert (one.position == other.position) == (messages[0].deduplication_id == messages[1].deduplication_id)
+
+
+@given(
+    records,
+    st.sampled_from([None, Life("c", "SdosoGFiQNSZ6iuNvoBkyQ"), Life("c", "AbCd-_09QNSZ6iuNvoBkyQ", "AbCd-_09")]),
+)
+def test_a_recreated_topic_s_events_are_no_duplicates(record: Record, life: Life | None) -> None:
+    """It counts from 0 again, perhaps within the five minutes for which SQS remembers."""
+    this = replace(record, life=Life("c", "0therTopicQNSZ6iuNvoBk")) if life else record
+    other = replace(record, life=life) if life else record
+    ids = [MessageRules(fifo=True).message(one).deduplication_id or "" for one in (this, other)]
+    assert all(IDENTIFIER.fullmatch(one) for one in ids)
+    assert (ids[0] == ids[1]) == (life is None)
+
+
+def test_deduplication_id_is_readable() -> None:
+    """Unchanged where the brokers give topics no id."""
+    rules = MessageRules(fifo=True)
+    assert "orders/3/7" == rules.message(event()).deduplication_id
+    assert "orders@Sdoso-Fi/3/7" == rules.message(event(life=Life("c", "Sdoso-FiQNSZ6iuNvoBkyQ"))).deduplication_id
 
 
 def test_message_of_a_plain_event() -> None:

@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
 
+from streams.archive.lives import Placed
 from streams.errors import ConfigurationError
 from streams.kafka.admin import Committed
+from streams.kafka.identity import Identity
 from streams.kafka.reader import KafkaReader
 from streams.ledger import Segment
 from streams.proof.inventory import Inventory
 from streams.proof.ledger_proof import LedgerIndex, LedgerReader, ListedSegment
-from streams.proof.result import PartitionResult
+from streams.proof.result import EXIT_UNCHECKED, PartitionResult, verdict_of
 from streams.proof.scope import Asked, Scope, Scoping
 from streams.record import TopicPartition
 
 TP = TopicPartition("orders", 0)
 OTHER = TopicPartition("orders", 1)
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+IDENTITY = Identity("cluster", "SdosoGFiQNSZ6iuNvoBkyQ")
+LIFE = IDENTITY.life()
 
 
 class Kafka:
     """Two partitions; only the first has what the test says."""
 
-    def __init__(self, committed: int | None, earliest: int, end: int, since: int | None = None) -> None:
+    def __init__(
+        self, committed: int | None, earliest: int, end: int, since: int | None = None, metadata: str = ""
+    ) -> None:
         self.commit = committed
+        self.metadata = metadata
         self.earliest = earliest
         self.end = end
         self.since = since
@@ -37,7 +45,11 @@ class Kafka:
 
     async def committed(self, tps: list[TopicPartition]) -> dict[TopicPartition, Committed]:
         """The group's."""
-        return {} if self.commit is None else {TP: Committed(self.commit, "")}
+        return {} if self.commit is None else {TP: Committed(self.commit, self.metadata)}
+
+    async def identities(self, topics: Collection[str]) -> dict[str, Identity]:
+        """The topic of these tests."""
+        return dict.fromkeys(topics, IDENTITY)
 
     async def ends(self, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
         """The same for all."""
@@ -68,20 +80,33 @@ class Ledgers:
 class Listing:
     """A bucket with one first object."""
 
-    def __init__(self, first: int | None) -> None:
+    def __init__(self, first: int | None, ordered: bool = True) -> None:
         self.first = first
+        self.ordered = ordered
 
     async def first_offset(self, tp: TopicPartition) -> int | None:
         """As `Inventory.first_offset`."""
         return self.first
 
 
-async def scope_of(kafka: Kafka, asked: Asked, starts: list[int] | None = None, first: int | None = None) -> Scope:
+async def scope_of(
+    kafka: Kafka,
+    asked: Asked,
+    starts: list[int] | None = None,
+    first: int | None = None,
+    placed: Placed = Placed(LIFE),  # noqa: B008 - it is frozen
+    ordered: bool = True,
+) -> Scope:
     """The scope of partition 0."""
+
+    async def place(topic: str, identity: Identity) -> Placed:
+        return placed
+
     scoping = Scoping(
         cast(KafkaReader, kafka),
         cast(LedgerReader, Ledgers(starts or [])),
-        cast(Inventory, Listing(first)),
+        cast(Inventory, Listing(first, ordered)),
+        place,
         asked,
         parallel=2,
     )
@@ -103,6 +128,58 @@ async def test_begins_at_the_lowest_offset_that_anything_knows(
     part = await part_of(Kafka(90, 50, 100), starts=starts, first=first)
     assert (start, 90) == (part.start, part.stop)
     assert f"offsets below {start} are known to neither" in part.notes[0]
+    assert [(0, start)] == list(part.unverifiable.ranges())
+    verdict = verdict_of([part], "archive")
+    assert (EXIT_UNCHECKED, "not verifiable") == (verdict.exit_code, verdict.status)
+
+
+@pytest.mark.parametrize("asked", [Asked(from_offset=50), Asked(since=NOW)])
+async def test_a_head_that_was_not_asked_for_need_not_be_known(asked: Asked) -> None:
+    """Who says where to begin takes the answer for what is before upon himself."""
+    assert not (await part_of(Kafka(90, 50, 100, since=50), asked, first=50)).unverifiable
+
+
+async def test_a_head_without_anything_behind_it_is_not_proved_either() -> None:
+    """Everything below the commit has left Kafka, and the bucket has nothing."""
+    part = await part_of(Kafka(50, 50, 100))
+    assert [(0, 50)] == list(part.unverifiable.ranges())
+
+
+async def test_templates_that_tell_no_first_offset_are_listed_from_the_beginning() -> None:
+    """What is listed anyway, whole, is not left out."""
+    part = await part_of(Kafka(90, 50, 100), ordered=False)
+    assert (0, False) == (part.start, bool(part.unverifiable))
+
+
+async def test_another_topic_of_the_name_is_not_verified() -> None:
+    """Nothing is looked at, and the verdict says why."""
+    scope = await scope_of(Kafka(90, 0, 100), Asked(), placed=Placed(LIFE, "not verifiable: another topic"))
+    assert {}.keys() == scope.ledgers.keys()
+    verdict = verdict_of(list(scope.parts.values()), "archive")
+    assert (EXIT_UNCHECKED, "not checked") == (verdict.exit_code, verdict.status)
+    assert "another topic" in verdict.sentence
+
+
+async def test_a_later_life_is_looked_for_under_its_own_names() -> None:
+    """The ledger that the commit carries, and the listing."""
+    later = Placed(IDENTITY.life(IDENTITY.tag))
+    scope = await scope_of(Kafka(90, 0, 100, metadata=f"t:{IDENTITY.topic_id} v1 2"), Asked(), placed=later)
+    name = f"orders@{IDENTITY.tag}"
+    assert (TopicPartition(name, 0), f"{name}/0") == (scope.ledgers[TP].tp, scope.parts[TP].name)
+    assert Segment(name, 0, 2, 90) == scope.ledgers[TP].carried
+
+
+async def test_a_commit_of_another_topic_counts_as_none() -> None:
+    """Its offset is that topic's."""
+    part = await part_of(Kafka(90, 0, 100, metadata="t:AAAAAAAAQNSZ6iuNvoBkyQ v1 2"))
+    assert 0 == part.stop
+    assert "the group's commit is of another topic of this name" in part.notes[0]
+
+
+async def test_a_note_about_a_topic_is_made_once() -> None:
+    """And not for each of its partitions."""
+    scope = await scope_of(Kafka(90, 0, 100), Asked(), placed=Placed(LIFE, note="no topic.json"))
+    assert 1 == [note for part in scope.parts.values() for note in part.notes].count("no topic.json")
 
 
 async def test_ledger_that_is_not_believed_is_not_read() -> None:

@@ -1,0 +1,88 @@
+"""Whose events the bucket holds: what a worker may conclude from what S3 answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import cast
+
+import pytest
+
+from streams.consumer.lives import OnNewTopic, TopicLives
+from streams.errors import SinkRefusedError
+from streams.kafka.admin import KafkaAdmin, Topic
+from streams.kafka.identity import Identity
+from streams.record import Life
+from streams.stats import Conditions, Kind
+
+FIRST = Identity("cluster", "SdosoGFiQNSZ6iuNvoBkyQ")
+SECOND = Identity("cluster", "AbCd-_09QNSZ6iuNvoBkyQ")
+
+
+class Admin:
+    """A cluster with one topic."""
+
+    def __init__(self, identity: Identity) -> None:
+        self.identity = identity
+
+    async def cluster_id(self) -> str:
+        return self.identity.cluster_id
+
+    async def topics(self, names: Iterable[str]) -> dict[str, Topic]:
+        return {name: Topic(name, self.identity.topic_id, ()) for name in names}
+
+
+class Store:
+    """A bucket that may refuse reading: as S3 does of what is not there, where listing is not allowed."""
+
+    def __init__(self, known: dict[str, Identity], refuses: str | None = None) -> None:
+        self.known = known
+        self.refuses = refuses
+
+    async def read_identity(self, topic: str, tag: str) -> Identity | None:
+        if self.refuses is not None:
+            raise SinkRefusedError(self.refuses, "AccessDenied", "Allow it.")
+        return self.known.get(tag)
+
+    async def create_identity(self, topic: str, tag: str, identity: Identity) -> bool:
+        return self.known.setdefault(tag, identity) is identity
+
+
+async def life_of(
+    store: Store, identity: Identity = FIRST, on_new_topic: OnNewTopic = "hold"
+) -> tuple[Life | str, Conditions]:
+    conditions = Conditions()
+    lives = TopicLives(cast(KafkaAdmin, Admin(identity)), store, conditions, on_new_topic)
+    return (await lives.of(["orders"]))["orders"], conditions
+
+
+async def test_a_denied_read_of_what_is_not_there_is_no_denial() -> None:
+    """S3 answers 403 for a missing object to whoever may not list: the conditional PUT tells."""
+    store = Store({}, refuses="access_denied")
+    life, conditions = await life_of(store)
+    assert (FIRST.life(), {"": FIRST}) == (life, store.known)
+    assert conditions.get(Kind.IDENTITY_UNKNOWN, "orders") is None
+
+
+@pytest.mark.parametrize("reason", ["access_denied", "kms"])
+async def test_a_denied_read_of_what_is_there_is_said(reason: str) -> None:
+    """Nobody can tell whose it is; events go on."""
+    life, conditions = await life_of(Store({"": SECOND}, refuses=reason))
+    assert FIRST.life() == life
+    assert conditions.get(Kind.IDENTITY_UNKNOWN, "orders") is not None
+
+
+async def test_a_missing_bucket_is_not_written_to() -> None:
+    """Only a denial may mean that there is nothing."""
+    store = Store({}, refuses="bucket_missing")
+    await life_of(store)
+    assert {} == store.known
+
+
+async def test_a_recreated_topic_is_held_or_gets_names_of_its_own() -> None:
+    """As STREAMS_ON_NEW_TOPIC says; nothing that is written down is changed."""
+    store = Store({"": FIRST})
+    held, conditions = await life_of(store, SECOND)
+    assert isinstance(held, str)
+    assert conditions.get(Kind.TOPIC_RECREATED, "orders") is not None
+    life, _ = await life_of(store, SECOND, "new-life")
+    assert (SECOND.life("AbCd-_09"), {"": FIRST, "AbCd-_09": SECOND}) == (life, store.known)
