@@ -14,7 +14,6 @@ from streams.kafka.identity import (
     Identity,
     decode_identity,
     encode_identity,
-    is_of_another_client,
     with_topic_id,
     without_topic_id,
 )
@@ -69,7 +68,6 @@ def test_a_commit_is_read_in_its_two_parts(metadata: str) -> None:
     topic_id = "SdosoGFiQNSZ6iuNvoBkyQ"
     assert (topic_id, metadata) == without_topic_id(with_topic_id(metadata, topic_id))
     assert (None, metadata) == without_topic_id(with_topic_id(metadata, None))
-    assert not is_of_another_client(with_topic_id(metadata, topic_id))
 
 
 def test_a_name_in_the_bucket_has_two_parts() -> None:
