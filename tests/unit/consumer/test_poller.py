@@ -1,0 +1,157 @@
+"""The thread that reads, without a broker: what it hands over, and when."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from confluent_kafka import TIMESTAMP_CREATE_TIME, KafkaError, KafkaException
+
+from streams.consumer.poller import CommitPoint, Listener, Poller, Start, _Reading
+from streams.consumer.room import Room
+from streams.errors import KafkaReadError
+from streams.record import TopicPartition
+
+ORDERS, PAYMENTS = TopicPartition("orders", 0), TopicPartition("payments", 1)
+
+
+class Message:
+    """What confluent-kafka's messages say."""
+
+    def __init__(self, tp: TopicPartition, offset: int, error: int | None = None) -> None:
+        self._tp, self._offset = tp, offset
+        self._error = None if error is None else KafkaError(error)
+
+    def error(self) -> KafkaError | None:
+        return self._error
+
+    def topic(self) -> str:
+        return self._tp.topic
+
+    def partition(self) -> int:
+        return self._tp.partition
+
+    def offset(self) -> int:
+        return self._offset
+
+    def timestamp(self) -> tuple[int, int]:
+        return TIMESTAMP_CREATE_TIME, 1
+
+    def key(self) -> bytes | None:
+        return None
+
+    def value(self) -> bytes | None:
+        return b"x"
+
+    def headers(self) -> Any:
+        return None
+
+
+class BadName(Message):
+    """A header's name is not UTF-8."""
+
+    def headers(self) -> Any:
+        raise SystemError("no UTF-8")
+
+
+@pytest.fixture
+def told() -> list[tuple[str, Any]]:
+    """What the event loop was told."""
+    return []
+
+
+@pytest.fixture
+def poller(told: list[tuple[str, Any]]) -> Poller:
+    """One whose event loop does at once what it is told, and that reads two partitions."""
+    loop = SimpleNamespace(call_soon_threadsafe=lambda what, *arguments: what(*arguments))
+    listener = SimpleNamespace(
+        arrived=lambda: told.append(("arrived", None)),
+        partition_failed=lambda tp, token, error: told.append(("failed", (tp, token))),
+        failed=lambda error: told.append(("trouble", error)),
+        committed=lambda results: told.append(("committed", list(results))),
+        partitions_gone=lambda partitions, lost: told.append(("gone", (partitions, lost))),
+    )
+    poller = Poller(
+        {}, Room(100, 100_000), cast(Listener, listener), cast(asyncio.AbstractEventLoop, loop), revoke_seconds=1
+    )
+    poller._reading = {tp: _Reading(tp, Start(1, token, 0)) for token, tp in enumerate((ORDERS, PAYMENTS), 7)}
+    poller._owned = {ORDERS: 1, PAYMENTS: 1}
+    return poller
+
+
+def handed_over(poller: Poller) -> list[tuple[TopicPartition, int, list[int], int | None]]:
+    return [(one.tp, one.token, [record.offset for record in one.records], one.position) for one in poller.handover]
+
+
+def test_batch_is_whole_before_it_can_be_taken(poller: Poller) -> None:
+    """The event loop takes whatever is in the handover at any moment: half a batch would lose the other half."""
+
+    def messages() -> Iterator[Message]:
+        for offset in range(3):
+            assert 0 == len(poller.handover), "something is handed over while it is still being filled"
+            yield Message(ORDERS, offset)
+
+    poller._hand_over(messages())
+    assert [(ORDERS, 7, [0, 1, 2], None)] == handed_over(poller)
+
+
+def test_partitions_and_ends_keep_their_order(poller: Poller) -> None:
+    """An end of a partition comes behind its events."""
+    end = Message(ORDERS, 2, KafkaError._PARTITION_EOF)
+    poller._hand_over([Message(ORDERS, 0), Message(PAYMENTS, 5), Message(ORDERS, 1), end])
+    expected = [(ORDERS, 7, [0], None), (PAYMENTS, 8, [5], None), (ORDERS, 7, [1], None), (ORDERS, 7, [], 2)]
+    assert expected == handed_over(poller)
+
+
+def test_partition_that_is_not_read_any_more_is_left_out(poller: Poller) -> None:
+    """It was given away while its events were on their way."""
+    del poller._reading[ORDERS]
+    poller._hand_over([Message(ORDERS, 0), Message(PAYMENTS, 5), Message(ORDERS, 1)])
+    assert [(PAYMENTS, 8, [5], None)] == handed_over(poller)
+
+
+def test_event_that_cannot_be_read_whole_is_read_again(poller: Poller, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing behind it is handed over, and its partition goes back to it; others go on."""
+    started: list[dict[TopicPartition, Start]] = []
+    monkeypatch.setattr(poller, "_start", started.append)
+
+    def cannot(tp: TopicPartition, offset: int) -> Any:
+        raise KafkaReadError("the leader is away")
+
+    monkeypatch.setattr(poller._headers, "read", cannot)
+    poller._hand_over([Message(ORDERS, 0), BadName(ORDERS, 1), Message(ORDERS, 2), Message(PAYMENTS, 5)])
+    assert [(ORDERS, 7, [0], None), (PAYMENTS, 8, [5], None)] == handed_over(poller)
+    assert [{ORDERS: Start(1, 7, 1)}] == started
+
+
+def test_error_of_a_partition_is_told_with_what_it_is_about(poller: Poller, told: list[tuple[str, Any]]) -> None:
+    """So that an error of an earlier reading can be told apart."""
+    poller._hand_over([Message(ORDERS, 0, KafkaError._AUTO_OFFSET_RESET)])
+    assert ("failed", (ORDERS, 7)) in told
+
+
+def test_commit_of_an_earlier_assignment_is_not_sent(poller: Poller) -> None:
+    """The partition may have been somebody else's in between."""
+    sent: list[list[int]] = []
+    poller._consumer = SimpleNamespace(
+        commit=lambda offsets, asynchronous: sent.append([one.offset for one in offsets])
+    )
+    poller._commit({ORDERS: CommitPoint(5, "", 1), PAYMENTS: CommitPoint(6, "", 0)})
+    assert [[5]] == sent
+
+
+def test_lost_partitions_are_given_up_although_librdkafka_has_them_no_more(
+    poller: Poller, told: list[tuple[str, Any]]
+) -> None:
+    """It empties the assignment by itself when the session has timed out; the thread goes on."""
+
+    def refuse(partitions: Any) -> None:
+        raise KafkaException(KafkaError(KafkaError._INVALID_ARG))
+
+    poller._consumer = SimpleNamespace(incremental_unassign=refuse)
+    poller._on_lost(None, [SimpleNamespace(topic="orders", partition=0)])
+    assert ("gone", ({ORDERS}, True)) in told
+    assert {PAYMENTS} == set(poller._reading)
