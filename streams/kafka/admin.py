@@ -258,10 +258,14 @@ _NOBODY_REACHED: Final = frozenset(
 )
 
 
+_TO_BASE64URL: Final = str.maketrans("+/", "-_")
+"""librdkafka writes ids in plain base64, Kafka's own tools in base64url: a slash has no place in the name of an object."""
+
+
 def _topic(found: Any) -> Topic | KafkaError:
     if isinstance(found, KafkaError):
         return found
-    identity = str(found.topic_id)
+    identity = str(found.topic_id).translate(_TO_BASE64URL)
     partitions = [
         Partition(one.id, None if one.leader is None else one.leader.id, len(one.replicas), len(one.isr))
         for one in found.partitions
