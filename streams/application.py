@@ -20,10 +20,12 @@ import mode.loop
 from confluent_kafka import KafkaException
 from faust.app.base import BootStrategy
 from faust.types import TP
+from mode.utils.objects import cached_property
+from mode.utils.queues import FlowControlEvent
 
 from streams import __version__
 from streams.administration import Administration
-from streams.consumer import ConsumerOptions, Run, RunSchema, WatermarkConsumer, WatermarkTransport
+from streams.consumer import ConsumerOptions, KeptFlow, Run, RunSchema, WatermarkConsumer, WatermarkTransport
 from streams.consumer.configuration import consumer_configuration
 from streams.consumer.lives import IdentityStore, TopicLives
 from streams.consumer.monitor import CountingMonitor
@@ -104,6 +106,11 @@ class StreamsApp(faust.App):
             self.boot_strategy.enable_web = (
                 False  # `faust worker` overwrites the setting: its --with-web is on by default
             )
+
+    @cached_property
+    def flow_control(self) -> FlowControlEvent:
+        """Holds events back from the agents' queue until partitions are assigned."""
+        return KeptFlow(loop=self.loop)
 
     def _administration(self) -> Administration | None:
         if self.settings.admin_token is None:

@@ -10,6 +10,6 @@ Only public and abstract methods of Faust's classes are implemented; none of lib
 from streams.consumer.consumer import WatermarkConsumer
 from streams.consumer.options import ConsumerOptions
 from streams.consumer.runs import Run, RunSchema
-from streams.consumer.transport import WatermarkTransport
+from streams.consumer.transport import KeptFlow, WatermarkTransport
 
-__all__ = ["ConsumerOptions", "Run", "RunSchema", "WatermarkConsumer", "WatermarkTransport"]
+__all__ = ["ConsumerOptions", "KeptFlow", "Run", "RunSchema", "WatermarkConsumer", "WatermarkTransport"]

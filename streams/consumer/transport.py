@@ -6,6 +6,7 @@ from typing import Any, ClassVar, cast
 
 from faust.transport.base import Transport
 from mode import Service
+from mode.utils.queues import FlowControlEvent
 
 from streams.consumer.consumer import WatermarkConsumer
 from streams.consumer.options import ConsumerOptions
@@ -24,6 +25,29 @@ class Intake(Service):
     async def _carry(self) -> None:
         consumer = cast(WatermarkConsumer, self._app.consumer)
         await consumer.take_in(lambda: self.should_stop or consumer.should_stop)
+
+
+class KeptFlow(FlowControlEvent):
+    """Faust's flow control, which keeps what is in the agents' queue when it is resumed.
+
+    Faust resumes with every assignment and empties the queue then, for its own consumer reads everything again. This
+    one reads on: a run that vanished would never be written nor acknowledged, and its partition never committed past.
+    """
+
+    _resuming = False
+
+    def resume(self) -> None:
+        """Let events into the queues."""
+        self._resuming = True
+        try:
+            super().resume()
+        finally:
+            self._resuming = False
+
+    def clear(self) -> None:
+        """Empty the queues, at the end of the worker."""
+        if not self._resuming:
+            super().clear()
 
 
 class WatermarkTransport(Transport):

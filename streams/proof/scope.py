@@ -147,7 +147,9 @@ class Scoping:
             return  # everything is listed anyway, and only then the first one is known
         first = await self._inventory.first_offset(part.place)
         part.start = min(offset for offset in (part.earliest, ledger.first, first) if offset is not None)
-        if 0 < part.start:
+        if 0 < part.start and part.start == ledger.first:
+            part.notes.append(f"its ledger begins at offset {part.start:,}: that is where the archive begins")
+        elif 0 < part.start:
             part.unverifiable.add_range(0, min(part.start, part.stop))
             part.notes.append(
                 f"offsets below {part.start:,} are known to neither Kafka, a ledger nor the bucket: give --from "

@@ -174,6 +174,28 @@ def _wait_caught_up(broker: KafkaBroker, group: str, load: Load, when: str) -> N
 
 
 @PROTOCOLS
+def test_partitions_that_stay_go_on_with_what_was_queued(
+    protocol: str, own_broker: KafkaBroker, start_worker: StartWorker, archive: Archive, group: str
+) -> None:
+    """A worker with a backlog in memory gives partitions away: of those that stay each event is written, and once."""
+    own_broker.create_topic("events", 4)
+    expected = spread(EventProducer(own_broker.bootstrap_servers).produce, "events", 4, 4_000)
+    # Few writes at once, so that there is a backlog in the agents' queue at any moment.
+    settings = {
+        "STREAMS_KAFKA_BOOTSTRAP_SERVERS": own_broker.bootstrap_servers,
+        "STREAMS_KAFKA_GROUP_PROTOCOL": protocol,
+        "STREAMS_MAX_IN_FLIGHT": "2",
+    }
+    first = start_worker("events", settings)
+    wait_until(lambda: first.stats()["totals"]["events"] > 300, 60, first.log_tail)
+    second = start_worker("events", settings)
+    wait_committed(own_broker, group, next_offsets(expected), 90)
+    archive.assert_complete(expected)
+    written = sum(int(worker.stats()["totals"]["events"]) for worker in (first, second))
+    assert len(expected) == written, "events were written again, though nobody was killed"
+
+
+@PROTOCOLS
 def test_topic_deleted_under_load_holds_up_no_other(
     protocol: str, own_broker: KafkaBroker, start_worker: StartWorker, archive: Archive, group: str
 ) -> None:

@@ -178,8 +178,8 @@ class KafkaBroker:
         Asked by a consumer that never joins: an admin client's question to a coordinator that is starting, or has lost
         touch with its controller, may end the process (librdkafka's issues 4605 and 5040).
         """
-        topics = self.admin.list_topics(timeout=30).topics.values()
-        places = [TopicPartition(topic.topic or "", number) for topic in topics for number in topic.partitions]
+        topics = self.admin.list_topics(timeout=30).topics
+        places = [TopicPartition(name, number) for name, topic in topics.items() for number in topic.partitions]
         found = self._asking(group).committed(places, timeout=30) if places else []
         return {(part.topic, part.partition): part.offset for part in found if part.offset >= 0}
 
