@@ -119,7 +119,7 @@ async def part_of(kafka: Kafka, asked: Asked = Asked(), **known: Any) -> Partiti
 
 
 @pytest.mark.parametrize(
-    ("starts", "first", "start"), [([], None, 50), ([20, 40], None, 20), ([20, 40], 5, 5), ([60], 70, 50)]
+    ("starts", "first", "start"), [([], None, 50), ([20, 40], 5, 5), ([60], 70, 50)]
 )
 async def test_begins_at_the_lowest_offset_that_anything_knows(
     starts: list[int], first: int | None, start: int
@@ -131,6 +131,13 @@ async def test_begins_at_the_lowest_offset_that_anything_knows(
     assert [(0, start)] == list(part.unverifiable.ranges())
     verdict = verdict_of([part], "archive")
     assert (EXIT_UNCHECKED, "not verifiable") == (verdict.exit_code, verdict.status)
+
+
+async def test_an_archive_begins_where_its_ledger_does() -> None:
+    """The worker has written down where it began; what Kafka had dropped before was never its to write."""
+    part = await part_of(Kafka(90, 50, 100), starts=[20, 40])
+    assert (20, False) == (part.start, bool(part.unverifiable))
+    assert "its ledger begins at offset 20" in part.notes[0]
 
 
 @pytest.mark.parametrize("asked", [Asked(from_offset=50), Asked(since=NOW)])
