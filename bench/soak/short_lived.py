@@ -100,7 +100,7 @@ class ShortLived:
 
     def _topic_id(self) -> str:
         found = self._kafka.any.admin.describe_topics(TopicCollection([self.name]))
-        return str(found[self.name].result(_ADMIN_SECONDS).topic_id)
+        return str(found[self.name].result(_ADMIN_SECONDS).topic_id).translate(str.maketrans("+/", "-_"))
 
     def _publish(self, life: Life) -> None:
         """At the rate, until told otherwise; an event that a deleted topic does not take is nobody's."""
