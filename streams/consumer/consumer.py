@@ -299,7 +299,7 @@ class WatermarkConsumer(Consumer):
         def is_ours() -> bool:
             return self.watermarks.get(tp) is watermark
 
-        found = await self._beginnings.return_to_range(tp, watermark.position, is_ours)
+        found = await self._beginnings.return_to_range(tp, watermark.position, watermark.life, is_ours)
         if not is_ours():
             return
         if found is None:

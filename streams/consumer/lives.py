@@ -147,16 +147,18 @@ class TopicLives:
                 "it ends before what was read of the old one"
             )
 
-    async def is_same(self, topic: str) -> bool | None:
-        """Whether the topic is still the one that was begun, `None` while that cannot be told."""
-        life = self._lives.get(topic)
+    async def is_same(self, topic: str, life: Life) -> bool | None:
+        """Whether the topic is still in this life, `None` while that cannot be told.
+
+        Not whether it is in the life that was seen last: that one may be the next already, through another partition.
+        """
         try:
             found = (await self._admin.topics([topic]))[topic]
         except KafkaException:
             return None
-        if life is None or isinstance(found, KafkaError):
+        if isinstance(found, KafkaError):
             return None
-        return found.identity is None or found.identity == life.topic_id
+        return found.identity is None or life.topic_id is None or found.identity == life.topic_id
 
     def look(self, topics: Mapping[str, Topic]) -> None:
         """The metadata as it is now: a topic that has become another one while it was read is noticed here."""
