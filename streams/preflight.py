@@ -7,6 +7,7 @@ and the worker says so.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import socket
 from collections.abc import Iterable, Mapping
@@ -14,12 +15,14 @@ from collections.abc import Iterable, Mapping
 from confluent_kafka import KafkaError, KafkaException
 
 from streams.errors import ConfigurationError
-from streams.kafka.admin import COORDINATOR_SECONDS, KafkaAdmin, Topic, once_coordinated
+from streams.kafka.admin import COORDINATOR_SECONDS, Committed, KafkaAdmin, Topic, once_coordinated
 from streams.kafka.connection import client_options
 from streams.kafka.group_offsets import committed_offsets
 from streams.kafka.problems import Problem, connection_problem, explain
 from streams.record import TopicPartition
 from streams.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 TOPICS_SHOWN = 10
 
@@ -35,15 +38,17 @@ async def check_kafka(settings: Settings) -> list[str]:
     await _check_connection(settings)
     admin = await asyncio.to_thread(KafkaAdmin, settings)
     try:
-        names = await _topics(admin, settings)
+        names, missing = await _topics(admin, settings)
         await _check_group(admin, settings, names[0])
+        if missing:
+            await _go_on_without(missing, names, settings)
     except KafkaException as error:
         problem = explain(error.args[0], settings)
         raise ConfigurationError(
             f"Kafka answered at STREAMS_KAFKA_BOOTSTRAP_SERVERS, but then failed: {problem} "
             "Can this machine reach the brokers at the addresses that they advertise?"
         ) from error
-    return names
+    return sorted([*names, *missing])
 
 
 def check_web_port(settings: Settings) -> None:
@@ -83,19 +88,37 @@ def _failures(attempts: Mapping[asyncio.Task[Problem | None], str]) -> dict[str,
     return {server: problem for server, problem in results.items() if problem is not None}
 
 
-async def _topics(admin: KafkaAdmin, settings: Settings) -> list[str]:
+async def _topics(admin: KafkaAdmin, settings: Settings) -> tuple[list[str], list[str]]:
+    """Those that are there, and those of the list that are not; some are there, else it is a mistake."""
     pattern = settings.topic_pattern
     found = (await admin.cluster(None if pattern else settings.topic_names)).topics
     if pattern:
-        return matching_topics(pattern, found)
-    problems = [
+        return matching_topics(pattern, found), []
+    missing, denied = (_refused(found, code) for code in _TOPIC_PROBLEMS)
+    if denied or len(missing) == len(found):
+        raise ConfigurationError("\n".join(_problems(missing, denied)))
+    return sorted(found.keys() - missing), missing
+
+
+def _problems(missing: list[str], denied: list[str]) -> list[str]:
+    return [
         message.format(", ".join(names))
-        for code, message in _TOPIC_PROBLEMS.items()
-        if (names := _refused(found, code))
+        for names, message in zip((missing, denied), _TOPIC_PROBLEMS.values(), strict=True)
+        if names
     ]
-    if problems:
-        raise ConfigurationError("\n".join(problems))
-    return sorted(found)
+
+
+async def _go_on_without(missing: list[str], names: list[str], settings: Settings) -> None:
+    """A group at work goes on when one of its topics was deleted; a group that has never committed has a mistake."""
+    options, places = client_options(settings), [TopicPartition(name, 0) for name in names]
+    committed = await committed_offsets(options, settings.consumer_group, places, COORDINATOR_SECONDS)
+    if not any(isinstance(one, Committed) for one in committed.values()):
+        raise ConfigurationError("\n".join(_problems(missing, [])))
+    logger.warning(
+        "STREAMS_TOPICS names topics that are not there (any more): %s. The others go on; take them out, or create "
+        "them again",
+        ", ".join(missing),
+    )
 
 
 _TOPIC_PROBLEMS: Mapping[int, str] = {

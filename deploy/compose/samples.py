@@ -56,7 +56,7 @@ def order(number: int) -> dict[str, Any]:
 
 async def produce(events: int | None) -> None:
     """Publish at a steady rate; a customer's orders stay in one partition."""
-    producer = Producer({"bootstrap.servers": BROKERS, "enable.idempotence": True})
+    producer = Producer({"bootstrap.servers": BROKERS, "enable.idempotence": True, "log_level": 3})
     try:
         for number in itertools.count() if events is None else range(events):
             document = order(number)

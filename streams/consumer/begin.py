@@ -138,25 +138,25 @@ class Beginnings:
                 subject=str(tp),
             )
 
-    async def return_to_range(self, tp: TopicPartition, position: int, is_ours: Callable[[], bool]) -> int | None:
-        """Where a partition goes on that Kafka does not have the position of.
+    async def return_to_range(
+        self, tp: TopicPartition, position: int, life: Life, is_ours: Callable[[], bool]
+    ) -> int | None:
+        """Where a partition goes on that Kafka does not have the position of; `life` is the one that was read.
 
         `None`: the name belongs to another topic now, or the partition is not ours any more. It asks until Kafka
         answers, and holds a partition that ends before the position.
         """
         pause = FIRST_PAUSE_SECONDS
         while is_ours():
-            bounds, same = await self._bounds(tp), await self._lives.is_same(tp.topic)
+            bounds, same = await self._bounds(tp), await self._lives.is_same(tp.topic, life)
             if same is False:
                 return None
             if bounds is not None and same:
                 beginning, end = bounds
-                if position < beginning:
-                    return beginning
-                if position > end:
-                    self._lives.hold_truncated(tp, position, end)
-                else:
-                    return position
+                if position <= end:
+                    self._lives.let_go(tp.topic)
+                    return max(position, beginning)
+                self._lives.hold_truncated(tp, position, end)
             await asyncio.sleep(pause)
             pause = min(2 * pause, MAX_PAUSE_SECONDS)
         return None

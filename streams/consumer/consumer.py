@@ -308,27 +308,32 @@ class WatermarkConsumer(Consumer):
         def is_ours() -> bool:
             return self.watermarks.get(tp) is watermark
 
-        found = await self._beginnings.return_to_range(tp, watermark.position, is_ours)
+        found = await self._beginnings.return_to_range(tp, watermark.position, watermark.life, is_ours)
         if not is_ours():
             return
         if found is None:
-            self._topic_changed(tp.topic)
+            self._begin_again({tp})
             return
         if found > watermark.position:
             self.report_lost_to_retention(tp, watermark.position, found)
             watermark.lost(found)
         self.poller.ask_start({tp: Start(self.assigned_epochs[tp], watermark.token, found, watermark.life)})
 
-    def _topic_changed(self, topic: str) -> None:
-        """Another topic has taken the name: what was read of the old one is finished, the new one is begun as its own.
+    def _topic_changed(self, topic: str, topic_id: str) -> None:
+        """Another topic has taken the name: partitions in which the old one was read begin again."""
+        known = {tp: watermark.life for tp, watermark in self.watermarks.items() if tp.topic == topic}
+        self._begin_again({tp for tp, life in known.items() if life.topic_id != topic_id})
 
-        Nothing more is committed for the old one; Kafka has forgotten its offsets with it.
+    def _begin_again(self, partitions: set[TopicPartition]) -> None:
+        """What was read of another topic is finished, and these are begun as what they are now.
+
+        Nothing more is committed for the old topic; Kafka has forgotten its offsets with it.
         """
-        partitions = {tp: epoch for tp, epoch in self.assigned_epochs.items() if tp.topic == topic}
-        self.poller.ask_stop(partitions)
-        self._forget(partitions)
-        for epoch in set(partitions.values()):
-            self._in_background(self._take_over({tp for tp in partitions if partitions[tp] == epoch}, epoch))
+        epochs = {tp: self.assigned_epochs[tp] for tp in partitions & self.assigned_epochs.keys()}
+        self.poller.ask_stop(epochs)
+        self._forget(epochs)
+        for epoch in set(epochs.values()):
+            self._in_background(self._take_over({tp for tp in epochs if epochs[tp] == epoch}, epoch))
 
     def report_lost_to_retention(self, tp: TopicPartition, position: int, beginning: int) -> None:
         """Say that Kafka has dropped events that this group had not written."""

@@ -64,8 +64,8 @@ class TopicLives:
         self._lives: dict[str, Life] = {}
         self._places = asyncio.Semaphore(16)
         self._told_no_ids = False
-        self.changed: Callable[[str], None] = lambda topic: None
-        """Told of a topic that is another one than the one that is being read."""
+        self.changed: Callable[[str, str], None] = lambda topic, topic_id: None
+        """Told of a topic that is another one than the one that is being read, and of its id now."""
 
     async def of(self, topics: Collection[str]) -> Mapping[str, Life | str]:
         """The life of each topic, or why its partitions must not be begun (yet)."""
@@ -157,16 +157,18 @@ class TopicLives:
                 "it ends before what was read of the old one"
             )
 
-    async def is_same(self, topic: str) -> bool | None:
-        """Whether the topic is still the one that was begun, `None` while that cannot be told."""
-        life = self._lives.get(topic)
+    async def is_same(self, topic: str, life: Life) -> bool | None:
+        """Whether the topic is still in this life, `None` while that cannot be told.
+
+        Not whether it is in the life that was seen last: that one may be the next already, through another partition.
+        """
         try:
             found = (await self._admin.topics([topic]))[topic]
         except KafkaException:
             return None
-        if life is None or isinstance(found, KafkaError):
+        if isinstance(found, KafkaError):
             return None
-        return found.identity is None or found.identity == life.topic_id
+        return found.identity is None or life.topic_id is None or found.identity == life.topic_id
 
     def look(self, topics: Mapping[str, Topic]) -> None:
         """The metadata as it is now: a topic that has become another one while it was read is noticed here."""
@@ -175,11 +177,15 @@ class TopicLives:
             if life is not None and topic.identity is not None and topic.identity != life.topic_id:
                 del self._lives[name]
                 logger.warning("%s was deleted and recreated (id %s, before %s)", name, topic.identity, life.topic_id)
-                self.changed(name)
+                self.changed(name, topic.identity)
 
     def is_held(self, topic: str) -> bool:
         """Whether a condition already says why the topic is not read."""
         return self._conditions.get(Kind.TOPIC_RECREATED, topic) is not None
+
+    def let_go(self, topic: str) -> None:
+        """What held the topic is over."""
+        self._conditions.end(Kind.TOPIC_RECREATED, topic)
 
     def hold_truncated(self, tp: TopicPartition, position: int, end: int) -> None:
         """The partition ends before what was read of it: its end is gone, and new events take the same offsets."""

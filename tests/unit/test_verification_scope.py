@@ -118,9 +118,7 @@ async def part_of(kafka: Kafka, asked: Asked = Asked(), **known: Any) -> Partiti
     return (await scope_of(kafka, asked, **known)).parts[TP]
 
 
-@pytest.mark.parametrize(
-    ("starts", "first", "start"), [([], None, 50), ([20, 40], 5, 5), ([60], 70, 50)]
-)
+@pytest.mark.parametrize(("starts", "first", "start"), [([], None, 50), ([20, 40], 5, 5), ([60], 70, 50)])
 async def test_begins_at_the_lowest_offset_that_anything_knows(
     starts: list[int], first: int | None, start: int
 ) -> None:

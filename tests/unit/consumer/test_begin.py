@@ -13,7 +13,7 @@ from streams.consumer.begin import Beginnings, Begun
 from streams.consumer.lives import TopicLives
 from streams.kafka.admin import Committed, KafkaAdmin
 from streams.kafka.group_offsets import GroupOffsets
-from streams.record import Life, TopicPartition
+from streams.record import UNKNOWN_LIFE, Life, TopicPartition
 from streams.stats import Conditions, Kind
 
 THIS, OTHER = "SdosoGFiQNSZ6iuNvoBkyQ", "AAAAAAAAQNSZ6iuNvoBkyQ"
@@ -29,11 +29,14 @@ class SameTopic(TopicLives):
     async def of(self, topics: Collection[str]) -> Mapping[str, Life | str]:
         return dict.fromkeys(topics, Life("cluster", THIS))
 
-    async def is_same(self, topic: str) -> bool | None:
+    async def is_same(self, topic: str, life: Life) -> bool | None:
         return self.same
 
     def is_held(self, topic: str) -> bool:
         return False
+
+    def let_go(self, topic: str) -> None:
+        """Nothing was held."""
 
 
 class Coordinator:
@@ -145,7 +148,7 @@ class Log(Coordinator):
 async def test_return_to_what_kafka_has(position: int, expected: int) -> None:
     """Retention has overtaken the position; or nothing was wrong with it after all."""
     beginnings = beginnings_of(Log(10, 20), Conditions(), SameTopic())
-    assert expected == await beginnings.return_to_range(FIRST, position, lambda: True)
+    assert expected == await beginnings.return_to_range(FIRST, position, UNKNOWN_LIFE, lambda: True)
 
 
 async def test_another_topic_than_before_is_not_gone_on_with() -> None:
@@ -153,7 +156,7 @@ async def test_another_topic_than_before_is_not_gone_on_with() -> None:
     lives = SameTopic()
     lives.same = False
     beginnings = beginnings_of(Log(0, 20), Conditions(), lives)
-    assert await beginnings.return_to_range(FIRST, 30, lambda: True) is None
+    assert await beginnings.return_to_range(FIRST, 30, UNKNOWN_LIFE, lambda: True) is None
 
 
 async def test_commit_of_another_topic_of_the_name_counts_as_none() -> None:
