@@ -111,8 +111,11 @@ def _problems(missing: list[str], denied: list[str]) -> list[str]:
 async def _go_on_without(missing: list[str], names: list[str], settings: Settings) -> None:
     """A group at work goes on when one of its topics was deleted; a group that has never committed has a mistake."""
     options, places = client_options(settings), [TopicPartition(name, 0) for name in names]
-    committed = await committed_offsets(options, settings.consumer_group, places, COORDINATOR_SECONDS)
-    if not any(isinstance(one, Committed) for one in committed.values()):
+    try:
+        committed = await committed_offsets(options, settings.consumer_group, places, COORDINATOR_SECONDS)
+    except KafkaException:
+        committed = {}  # nobody can say that the group is new
+    if committed and not any(isinstance(one, Committed) for one in committed.values()):
         raise ConfigurationError("\n".join(_problems(missing, [])))
     logger.warning(
         "STREAMS_TOPICS names topics that are not there (any more): %s. The others go on; take them out, or create "
@@ -151,7 +154,7 @@ def matching_topics(pattern: re.Pattern[str], names: Iterable[str]) -> list[str]
 
 
 async def _check_group(admin: KafkaAdmin, settings: Settings, topic: str) -> None:
-    """A group that this user may not use; a coordinator that is still being elected is waited for.
+    """A group that this user may not use. A coordinator that is away is no mistake: the worker waits for it, and says so.
 
     The offsets are asked for first: librdkafka's admin client ends the process (issues 4605 and 5040) where it asks a
     coordinator that is going away, or is none yet.
@@ -162,8 +165,9 @@ async def _check_group(admin: KafkaAdmin, settings: Settings, topic: str) -> Non
         )
         group = await once_coordinated(lambda: admin.group(settings.consumer_group))
     except KafkaException as error:
-        if error.args[0].code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
-            raise
-        raise ConfigurationError(f"{explain(error.args[0], settings)}") from error
+        if error.args[0].code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            raise ConfigurationError(f"{explain(error.args[0], settings)}") from error
+        logger.warning("the group's coordinator could not be asked at the start: %s", error.args[0].name())
+        return
     if group.operations is not None and "READ" not in group.operations:
         raise ConfigurationError(str(explain(KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED), settings)))

@@ -218,7 +218,7 @@ async def test_wrong_password(
     report = await diagnose(sasl(secure_broker, mechanism, password="wrong"), {"STREAMS_TOPICS": secured_topic})
     line = report[f"kafka broker {secure_broker.address('SASL_SSL')}"]
     assert Status.WRONG == line.status
-    assert "login was refused" in line.finding
+    assert "the broker refused the login" in line.finding
     assert "STREAMS_KAFKA_SASL_PASSWORD" in line.remedy
     assert [line.check] == report.wrong
     assert "no broker could be used" in report["kafka topics, group, lag"].finding

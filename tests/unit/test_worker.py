@@ -23,7 +23,11 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Any:
     loop = SimpleNamespace(create_task=lambda work: work.close())
     worker.begun, worker.app, worker.loop = begun, app, loop  # type: ignore[attr-defined, assignment] # not a real one
     monkeypatch.setattr(worker, "_leave_after", lambda seconds: begun.append(f"leave after {seconds:.0f}"))
-    monkeypatch.setattr(module, "_leave", lambda code: begun.append(f"exit {code}"))
+
+    def leave(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr(module, "_leave", leave)
     return worker
 
 
@@ -36,5 +40,6 @@ def test_second_signal_within_half_a_second_is_the_same_one(worker: Any, monkeyp
     worker._on_stop_signal(signal.SIGTERM)
     assert ["drain", "leave after 5"] == worker.begun
     now += SAME_SIGNAL_SECONDS
-    worker._on_stop_signal(signal.SIGTERM)
-    assert f"exit {128 + signal.SIGTERM}" == worker.begun[-1]
+    with pytest.raises(SystemExit) as ended:
+        worker._on_stop_signal(signal.SIGTERM)
+    assert 128 + signal.SIGTERM == ended.value.code
