@@ -154,7 +154,7 @@ def matching_topics(pattern: re.Pattern[str], names: Iterable[str]) -> list[str]
 
 
 async def _check_group(admin: KafkaAdmin, settings: Settings, topic: str) -> None:
-    """A group that this user may not use. A coordinator that is away is no mistake: the worker waits for it, and says so.
+    """A group that this user may not use. A coordinator that is away is no mistake: the worker waits for it.
 
     The offsets are asked for first: librdkafka's admin client ends the process (issues 4605 and 5040) where it asks a
     coordinator that is going away, or is none yet.

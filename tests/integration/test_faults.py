@@ -157,12 +157,15 @@ def test_second_sigterm_leaves_at_once(
 ) -> None:
     """Nobody waits for a drain twice; what was in flight is written by the next worker."""
     topic = make_topic(1)
-    expected = spread(produce, topic, 1, 200)
-    s3_proxy.rule = always(Hang(60))
+    expected = spread(produce, topic, 1, 10)
     worker = start_worker(topic, {"STREAMS_S3_ENDPOINT_URL": s3_proxy.endpoint_url})
+    wait_written(worker, 10)
+    s3_proxy.rule = always(Hang(60))
+    expected |= spread(produce, topic, 1, 200, 1_000)
     wait_until(lambda: s3_proxy.in_flight > 50, 30, worker.log_tail)
     worker.terminate()
     wait_until(lambda: "SIGTERM: stopping" in worker.log(), 10, worker.log_tail, 0.05)
+    time.sleep(0.6)  # within half a second a second one is the same one
     before = time.monotonic()
     worker.terminate()
     assert worker.wait(5) == 128 + signal.SIGTERM
