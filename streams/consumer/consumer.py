@@ -331,6 +331,7 @@ class WatermarkConsumer(Consumer):
         """
         epochs = {tp: self.assigned_epochs[tp] for tp in partitions & self.assigned_epochs.keys()}
         self.poller.ask_stop(epochs)
+        self.poller.ask_resume(epochs)  # what was held is not any more
         self._forget(epochs)
         for epoch in set(epochs.values()):
             self._in_background(self._take_over({tp for tp in epochs if epochs[tp] == epoch}, epoch))

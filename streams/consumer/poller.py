@@ -393,6 +393,7 @@ class Poller:
 
     def _give_away(self, partitions: set[TopicPartition], *, lost: bool) -> None:
         self._changing_assignment(lambda: self._stop_reading(partitions))
+        self._paused -= partitions  # what was held is not when it comes again
         for tp in partitions:
             self._owned.pop(tp, None)
         self._tell(self._gone, partitions, lost)

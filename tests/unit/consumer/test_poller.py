@@ -155,3 +155,19 @@ def test_lost_partitions_are_given_up_although_librdkafka_has_them_no_more(
     poller._on_lost(None, [SimpleNamespace(topic="orders", partition=0)])
     assert ("gone", ({ORDERS}, True)) in told
     assert {PAYMENTS} == set(poller._reading)
+
+
+def test_partition_that_was_held_is_read_when_it_comes_again(poller: Poller) -> None:
+    """It was held for an event of an earlier assignment; the next one begins without that."""
+    paused: list[int] = []
+    poller._consumer = SimpleNamespace(
+        incremental_assign=lambda places: None,
+        incremental_unassign=lambda places: None,
+        pause=lambda places: paused.append(len(places)),
+    )
+    poller._pause({ORDERS})
+    poller._on_lost(None, [SimpleNamespace(topic="orders", partition=0)])
+    poller._owned[ORDERS] = 2
+    poller._start({ORDERS: Start(2, 9, 0)})
+    assert [1] == paused
+    assert ORDERS in poller._reading
