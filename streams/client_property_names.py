@@ -77,6 +77,9 @@ REFUSED: Final = {
     "logger": _LOGS,
     "plugin.library.paths": _CODE,
     "ssl.engine.location": _CODE,
+    "ssl.engine.id": _CODE,
+    "ssl.providers": _CODE,
+    "sasl.kerberos.kinit.cmd": _CODE,
 }
 """Properties that the worker decides by itself, with the reason and what to do."""
 
