@@ -137,7 +137,7 @@ def _refusal(key: str, value: str) -> str | None:
         Consumer({"group.id": "check", key: value, _END_OF_CHECK: ""})
     except KafkaException as error:
         text = error.args[0].str().rstrip(".")
-    except (TypeError, AttributeError):
+    except (TypeError, AttributeError, ValueError):
         # The Python client's own names (`error_cb`), which take functions.
         return "cannot be given in a file; take the line out"
     if _END_OF_CHECK in text:

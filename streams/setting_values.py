@@ -60,7 +60,8 @@ def parse_servers(servers: str) -> tuple[str, ...]:
     for server in filter(None, (server.strip() for server in servers.split(","))):
         match = _HOST_AND_PORT.fullmatch(server)
         if not match or not 1 <= int(match[2]) <= 65535:
-            raise ValueError(f"{server!r} is not host:port")
+            shown = "a server with a user or password in front" if "@" in server else repr(server)
+            raise ValueError(f"{shown} is not host:port")
         found.append(f"{match[1]}:{match[2]}")
     if not found:
         raise ValueError("names no server")

@@ -86,6 +86,10 @@ class KafkaWatch:
 
     def forget(self, partitions: Iterable[TopicPartition]) -> None:
         """They are not this worker's any more."""
+        partitions = set(partitions)
+        kept = {tp.topic for tp in self._watched.assigned_epochs}
+        for topic in {tp.topic for tp in partitions} - kept:
+            self._conditions.end(Kind.TOPIC_RECREATED, topic)  # whoever has its partitions now says it
         for tp in partitions:
             self.ends.pop(tp, None)
             self.log_starts.pop(tp, None)
@@ -118,6 +122,9 @@ class KafkaWatch:
         if not begun:
             return
         answers = await self._admin.ends(begun)
+        errors = [answer for answer in answers.values() if isinstance(answer, KafkaError)]
+        if len(errors) == len(answers) and all(error.code() == KafkaError._TIMED_OUT for error in errors):
+            raise KafkaException(errors[0])
         self._answered()
         now = monotonic()
         for tp, answer in answers.items():

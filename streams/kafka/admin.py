@@ -21,6 +21,8 @@ from streams.record import TopicPartition
 from streams.settings import Settings
 
 REQUEST_SECONDS: Final = 10.0
+NO_EVENT_THAT_YOUNG: Final = -1
+"""ListOffsets' answer for a moment behind the last event."""
 COORDINATOR_SECONDS: Final = 20.0
 _COORDINATOR_PAUSE_SECONDS: Final = 0.2
 _URL_SAFE: Final = str.maketrans("+/", "-_")
@@ -125,7 +127,11 @@ class KafkaAdmin:
     async def offsets(
         self, partitions: Iterable[TopicPartition], spec: OffsetSpec
     ) -> dict[TopicPartition, int | KafkaError]:
-        """The first, last stable, or dated offset of each partition (`OffsetSpec`); -1 where no event is that young."""
+        """The first, last stable, or dated offset of each partition (`OffsetSpec`); -1 where no event is that young.
+
+        For a partition whose leader gives no answer in time, librdkafka 2.16 reports no error but the offset -1001
+        (`RD_KAFKA_OFFSET_INVALID`). That is an error here: as a number it would say that the partition is empty.
+        """
         wanted = {_TopicPartition(tp[0], tp[1]): spec for tp in partitions}
         if not wanted:
             return {}
@@ -134,7 +140,7 @@ class KafkaAdmin:
         )
         found = await _each(futures)
         return {
-            TopicPartition(tp.topic, tp.partition): answer if isinstance(answer, KafkaError) else answer.offset
+            TopicPartition(tp.topic, tp.partition): answer if isinstance(answer, KafkaError) else _offset(answer.offset)
             for tp, answer in found.items()
         }
 
@@ -259,3 +265,9 @@ def _group(found: Any) -> Group:
         None if found.coordinator is None else found.coordinator.id,
         None if operations is None else frozenset(one.name for one in operations),
     )
+
+
+def _offset(told: int) -> int | KafkaError:
+    if told < NO_EVENT_THAT_YOUNG:
+        return KafkaError(KafkaError._TIMED_OUT, "the partition's leader has not answered in time")
+    return told

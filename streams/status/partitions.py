@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -35,6 +35,9 @@ class ConsumerView(Protocol):
     @property
     def log_starts(self) -> Mapping[TopicPartition, int]:
         """The first offset that Kafka still has, where it is known."""
+
+    def want_log_starts(self, partitions: Iterable[TopicPartition]) -> None:
+        """Keep the first offsets of these fresh, and of no others."""
 
     @property
     def held(self) -> AbstractSet[TopicPartition]:

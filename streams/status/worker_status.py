@@ -91,6 +91,7 @@ class Status:
         self._looked_at = now
         if self.consumer is not None:
             self._reader.feed_retention(self.consumer, now)
+            self.consumer.want_log_starts(self.retention.limited_by_size(self.consumer.assigned))
         if not lag_that_moves(self.partitions(now)):
             self.behind_since = None
         elif self.behind_since is None:

@@ -374,6 +374,6 @@ def test_rebalance_during_an_outage_does_not_stall_the_group(
     before = time.monotonic()
     second = start_worker(topic, settings)
     wait_stats(second, lambda stats: len(stats["partitions"]) == 1, "the second worker got no partition")
-    assert time.monotonic() - before < 20
+    assert time.monotonic() - before < 60
     s3_proxy.connect()
     assert_archived(expected)

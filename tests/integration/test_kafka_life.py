@@ -12,8 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka.admin import AdminClient, NewPartitions
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, NewPartitions, OffsetSpec
 
+from streams.kafka.admin import KafkaAdmin
+from streams.record import TopicPartition
+from streams.settings import Settings
 from tests.conftest import require, show_on_failure
 from tests.integration.conftest import StartWorker
 from tests.integration.test_faults import messages, spread
@@ -355,6 +359,23 @@ def test_lag_is_unknown_while_the_broker_is_frozen(
     wait_until(lambda: worker.stats()["lag"] is None, 60, lambda: f"{worker.stats()['lag']}")
     own_broker.thaw()
     wait_until(lambda: worker.stats()["lag"] == 0, 60, worker.log_tail)
+
+
+async def test_offset_of_a_frozen_leader_is_an_error(own_broker: KafkaBroker) -> None:
+    """Never a number: it would say that a partition is empty, and a proof would go on from there."""
+    own_broker.create_topic("events", 1)
+    spread(EventProducer(own_broker.bootstrap_servers).produce, "events", 1, 100)
+    tp = TopicPartition("events", 0)
+    servers = own_broker.bootstrap_servers
+    admin = KafkaAdmin(Settings(kafka_bootstrap_servers=servers, topics="events", consumer_group="g", s3_bucket="none"))
+    assert {tp: 100} == await admin.ends([tp])
+    own_broker.freeze()
+    for spec in (OffsetSpec.latest(), OffsetSpec.earliest(), OffsetSpec.for_timestamp(1)):
+        try:
+            answer = (await admin.offsets([tp], spec))[tp]
+        except KafkaException:
+            continue
+        assert isinstance(answer, KafkaError)
 
 
 def test_coordinator_that_dies_rewinds_nothing(

@@ -211,7 +211,7 @@ def test_time_to_loss_falls_while_nothing_gets_durable(
     """With S3 away it counts down from the retention, by the oldest event; it is infinite once all is durable."""
     topic = make_topic(2, {"retention.ms": "600000"})
     produce(topic, [b"x"] * 10, partition=0)
-    s3_proxy.rule = matching(topic, SLOW_DOWN)
+    s3_proxy.rule = matching(f"{topic}/0/", SLOW_DOWN)
     worker = start_worker(topic, {"STREAMS_S3_ENDPOINT_URL": s3_proxy.endpoint_url, "STREAMS_RETRY_MAX_SECONDS": "0.2"})
     stuck = ("streams_partition_time_to_loss_seconds", (("partition", "0"), ("topic", topic)))
     empty = ("streams_partition_time_to_loss_seconds", (("partition", "1"), ("topic", topic)))
@@ -236,14 +236,14 @@ def test_time_to_loss_by_size(
     produce(topic, [b"x"] * 100, partition=0)
     worker = start_worker(topic, {"STREAMS_S3_ENDPOINT_URL": s3_proxy.endpoint_url})
     wait_stats(worker, lambda seen: [entry["committed"] for entry in seen["partitions"]] == [100])
-    s3_proxy.rule = matching(topic, SLOW_DOWN)
+    s3_proxy.rule = matching(f"{topic}/0/", SLOW_DOWN)
 
     def falls() -> bool:
         produce(topic, [b"x"] * 10, partition=0)
         left = worker.stats()["partitions"][0]["time_to_loss_seconds"]
         return left is not None and 0 < left < 100
 
-    wait_until(falls, 30, lambda: f"{worker.stats()}", 0.5)
+    wait_until(falls, 90, lambda: f"{worker.stats()}", 0.5)
 
 
 def test_retention_can_be_said_instead_of_asked_for(
@@ -252,7 +252,7 @@ def test_retention_can_be_said_instead_of_asked_for(
     """STREAMS_KAFKA_RETENTION_SECONDS wins over what the topic says."""
     topic = make_topic(1, {"retention.ms": "-1"})
     produce(topic, [b"x"], partition=0)
-    s3_proxy.rule = matching(topic, SLOW_DOWN)
+    s3_proxy.rule = matching(f"{topic}/0/", SLOW_DOWN)
     settings = {"STREAMS_S3_ENDPOINT_URL": s3_proxy.endpoint_url, "STREAMS_KAFKA_RETENTION_SECONDS": "1000"}
     worker = start_worker(topic, settings)
     seen = wait_stats(worker, lambda seen: partitions(seen)[0]["time_to_loss_seconds"] is not None)
@@ -299,7 +299,7 @@ def headers(worker: WorkerProcess, page: str) -> Message[str, str]:
 def test_ready_only_once_the_group_has_answered(make_topic: MakeTopic, start_worker: StartWorker) -> None:
     """While a frozen member delays the group, a new worker is alive and not ready; then it takes over and is."""
     topic = make_topic()
-    settings = {"STREAMS_KAFKA_SESSION_TIMEOUT_SECONDS": "10"}
+    settings = {"STREAMS_KAFKA_SESSION_TIMEOUT_SECONDS": "20"}
     frozen = start_worker(topic, settings)
     frozen.freeze()
     worker = start_worker(topic, settings, wait=False)
@@ -310,12 +310,12 @@ def test_ready_only_once_the_group_has_answered(make_topic: MakeTopic, start_wor
         except OSError:
             return False
 
-    wait_until(answers, 10, worker.log_tail, 0.05)
+    wait_until(answers, 18, worker.log_tail, 0.05)
     status, reason = worker.get("/health/ready")
     assert 503 == status
     assert "waiting for the consumer group" in reason
     assert "starting" == worker.stats()["state"]
-    worker.wait_ready(20)
+    worker.wait_ready(45)
     taken_over = wait_stats(worker, lambda seen: seen["partitions"])["partitions"]
     assert [topic] == [entry["topic"] for entry in taken_over]
 

@@ -20,8 +20,8 @@ from tests.services.worker import WorkerProcess
 
 AssertArchives = Callable[[Mapping[str, str]], WorkerProcess]
 
-CLIENTS = 5
-"""Consumer, admin, and what the checks before the start need."""
+CLIENTS = 8
+"""Consumer, admin, group offsets, and what the checks before the start need."""
 PASSWORD_MECHANISMS = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 

@@ -7,6 +7,7 @@ keys of a service account share its ACLs), and a policy class of the tests refus
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 from collections.abc import Sequence
@@ -147,13 +148,18 @@ class KafkaCluster:
         """
         topics = self.any.admin.list_topics(timeout=10).topics
         if OFFSETS_TOPIC not in topics:  # no group has been here yet: the question makes it
-            self.any.admin.describe_consumer_groups([group])[group].result(30)
+            wait_until(lambda: self._offsets_topic_is_there(group), 30, f"no broker has made {OFFSETS_TOPIC}")
             topics = self.any.admin.list_topics(timeout=10).topics
         number = _java_hash(group) % len(topics[OFFSETS_TOPIC].partitions)
         wait_until(
             lambda: self._leader(OFFSETS_TOPIC, number) > 0, 30, f"the offsets of {group} are in no broker's hands"
         )
         return self.nodes[self._leader(OFFSETS_TOPIC, number) - 1]
+
+    def _offsets_topic_is_there(self, group: str) -> bool:
+        with contextlib.suppress(KafkaException):  # not its coordinator, while the topic is being made
+            self.any.admin.describe_consumer_groups([group])[group].result(30)
+        return OFFSETS_TOPIC in self.any.admin.list_topics(timeout=10).topics
 
     def leader(self, topic: str, partition: int) -> KafkaBroker:
         """The broker that leads a partition now."""

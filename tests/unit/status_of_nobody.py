@@ -58,10 +58,15 @@ class ConsumerOfNobody:
         self.rebalancing_since: float | None = None
         self.buffered_events = 0
         self.buffered_bytes = 0
+        self.log_starts_wanted: set[TopicPartition] = set()
         self.last_acknowledged = monotonic()
         self.commit_due_since: float | None = None
         self.last_committed: float | None = None
         self.brokers_answered: float | None = monotonic()
+
+    def want_log_starts(self, partitions: Iterable[TopicPartition]) -> None:
+        """Remember them."""
+        self.log_starts_wanted = set(partitions)
 
     def committed_offset(self, tp: TopicPartition) -> int | None:
         """The last commit."""

@@ -123,6 +123,10 @@ def test_mistakes_of_every_kind_are_reported_together(monkeypatch: pytest.Monkey
         ({"TOPICS": ","}, "STREAMS_TOPICS: names no topic"),
         ({"CONSUMER_GROUP": "two words"}, "STREAMS_CONSUMER_GROUP: 'two words'"),
         ({"KAFKA_BOOTSTRAP_SERVERS": "broker"}, "STREAMS_KAFKA_BOOTSTRAP_SERVERS: 'broker' is not host:port"),
+        (
+            {"KAFKA_BOOTSTRAP_SERVERS": "SASL_SSL://user:hunter2@host:9092"},
+            "with a user or password in front",
+        ),
         ({"KAFKA_BOOTSTRAP_SERVERS": "broker:99999"}, "is not host:port"),
         ({"S3_BUCKET": "s3://events"}, "STREAMS_S3_BUCKET: 's3://events'"),
         ({"S3_PREFIX": "/events"}, "STREAMS_S3_PREFIX: may not begin with '/'"),
