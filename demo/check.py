@@ -44,8 +44,9 @@ class Bucket:
         )
         self._client.create_bucket(Bucket=name)
 
-    def keys(self) -> set[str]:
-        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name)
+    def keys(self, topic: str) -> set[str]:
+        """What is under a topic's name; the ledger has a place of its own."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=f"{topic}/")
         return {item["Key"] for page in pages for item in page.get("Contents", [])}
 
     def mistake(self, topic: str, position: Position, value: bytes) -> str | None:
@@ -66,7 +67,7 @@ def verify(bucket: Bucket, topic: str, published: Published, advance: Callable[[
     `advance` is told how many are done.
     """
     expected = {object_key(topic, position) for position in published}
-    found = bucket.keys()
+    found = bucket.keys(topic)
     if found != expected:
         missing, unknown = sorted(expected - found), sorted(found - expected)
         raise DemoError(

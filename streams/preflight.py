@@ -167,6 +167,8 @@ async def _check_group(admin: KafkaAdmin, settings: Settings, topic: str) -> Non
     except KafkaException as error:
         if error.args[0].code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
             raise ConfigurationError(f"{explain(error.args[0], settings)}") from error
+        if error.args[0].code() == KafkaError._UNSUPPORTED_FEATURE:
+            return  # brokers that cannot describe a group: whether it may be used shows when it is joined
         logger.warning("the group's coordinator could not be asked at the start: %s", error.args[0].name())
         return
     if group.operations is not None and "READ" not in group.operations:

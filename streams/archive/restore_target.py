@@ -33,7 +33,7 @@ class RestoreTarget:
 
     async def __aenter__(self) -> RestoreTarget:
         try:
-            await self._admin.cluster_id()
+            await self._admin.cluster([self.topic])
         except KafkaException as error:
             raise RestoreError(
                 f"no broker of {self._servers} (STREAMS_KAFKA_BOOTSTRAP_SERVERS) could be used: {kafka_error(error)}. "

@@ -70,7 +70,7 @@ class TopicLives:
     async def of(self, topics: Collection[str]) -> Mapping[str, Life | str]:
         """The life of each topic, or why its partitions must not be begun (yet)."""
         try:
-            cluster_id = await self._admin.cluster_id()
+            cluster_id = await self._admin.cluster_id(topics)
             found = await self._admin.topics(topics)
         except KafkaException as error:
             return dict.fromkeys(topics, f"its identity could not be read: {error.args[0].name()}")

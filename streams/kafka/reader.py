@@ -71,7 +71,7 @@ class KafkaReader:
     async def identities(self, topics: Collection[str]) -> dict[str, Identity]:
         """Which topic each name stands for now. Raises `KafkaReadError` where there is no such topic."""
         what = "read which topics these are"
-        cluster_id = await _ask(what, self._admin.cluster_id())
+        cluster_id = await _ask(what, self._admin.cluster_id(topics))
         found = _all_told(await _ask(what, self._admin.topics(topics)), what)
         return {name: Identity(cluster_id, topic.identity) for name, topic in found.items()}
 

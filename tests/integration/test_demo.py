@@ -24,10 +24,6 @@ from demo.errors import DemoError
 from demo.object_store import EmbeddedObjectStore
 from demo.worker import Worker
 
-DEMO_IS_BROKEN = pytest.mark.xfail(
-    reason="known defect: the mock broker of the demo answers neither DescribeGroups nor DescribeTopics (issue 11)"
-)
-
 PROJECT = Path(__file__).resolve().parents[2]
 DEMO_SECONDS = 110
 
@@ -101,7 +97,6 @@ def ignore(done: int) -> None:
     """Progress that nobody watches."""
 
 
-@DEMO_IS_BROKEN
 def test_demo_verifies_every_object_and_ends_with_the_table() -> None:
     """1,000 messages become 1,000 verified objects through the real worker, shown beside the published figures."""
     demo = run_demo()
@@ -119,7 +114,6 @@ def test_demo_verifies_every_object_and_ends_with_the_table() -> None:
     assert "Its page was http://127.0.0.1:" in demo.stdout
 
 
-@DEMO_IS_BROKEN
 def test_demo_with_sqs_verifies_every_message() -> None:
     """`SINK=sqs`: every message is in the queue, byte for byte, shown beside the published figures for SQS."""
     demo = run_demo(SINK="sqs")
@@ -169,7 +163,6 @@ def test_object_with_other_bytes_is_found() -> None:
             verify(bucket, "topic", published, ignore)
 
 
-@DEMO_IS_BROKEN
 def test_kept_demo_serves_the_page_until_interrupted() -> None:
     """With KEEP=1 the page answers after the table, and Ctrl-C stops the worker in order."""
     with subprocess.Popen(

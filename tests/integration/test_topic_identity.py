@@ -250,7 +250,7 @@ class OneTopic:
     def __init__(self, identity: Identity) -> None:
         self._identity = identity
 
-    async def cluster_id(self) -> str:
+    async def cluster_id(self, topics: Iterable[str]) -> str:
         return self._identity.cluster_id
 
     async def topics(self, names: Iterable[str]) -> dict[str, Topic]:

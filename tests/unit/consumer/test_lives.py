@@ -24,7 +24,7 @@ class Admin:
     def __init__(self, identity: Identity) -> None:
         self.identity = identity
 
-    async def cluster_id(self) -> str:
+    async def cluster_id(self, topics: Iterable[str]) -> str:
         return self.identity.cluster_id
 
     async def topics(self, names: Iterable[str]) -> dict[str, Topic]:
