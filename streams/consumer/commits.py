@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Final
 
 from confluent_kafka import KafkaError
 
 from streams.consumer.poller import CommitPoint, CommitResult
+from streams.kafka.identity import with_topic_id, without_topic_id
 from streams.record import TopicPartition
 from streams.stats import Conditions, Kind
 
@@ -83,6 +84,8 @@ class Commits:
         self._apart: set[str] = set()
         """Topics that are asked for in a request of their own."""
         self._refused: dict[str, str] = {}
+        self._without_ledger = False
+        """The broker takes no notes of the ledger; the topic's id, which is short, goes with each commit still."""
         self._without_metadata = False
         self.due_since: float | None = None
         """Since when durable offsets wait for a commit that Kafka accepts."""
@@ -124,7 +127,11 @@ class Commits:
         return found
 
     def _sendable(self, point: CommitPoint) -> CommitPoint:
-        return CommitPoint(point.offset, "", point.epoch) if self._without_metadata else point
+        if self._without_metadata:
+            return replace(point, metadata="")
+        if self._without_ledger:
+            return replace(point, metadata=with_topic_id("", without_topic_id(point.metadata)[0]))
+        return point
 
     def _is_news(self, point: CommitPoint, known: CommitPoint) -> bool:
         return (point.offset, point.metadata) != (known.offset, known.metadata)
@@ -169,6 +176,7 @@ class Commits:
     def answered(self, results: Iterable[CommitResult]) -> None:
         """Take over what Kafka has said."""
         refused: dict[str, KafkaError] = {}
+        too_large: set[str] = set()
         taken: set[str] = set()
         for result in results:
             asked = self._asked.get(result.tp)
@@ -177,6 +185,8 @@ class Commits:
                 point = self._asked.pop(result.tp).point
             if result.error is not None:
                 refused[result.tp.topic] = result.error
+                if point is not None and result.error.code() in METADATA:
+                    too_large.add(point.metadata)
                 continue
             taken.add(result.tp.topic)
             self.last_accepted = monotonic()
@@ -186,6 +196,7 @@ class Commits:
         for topic in taken - refused.keys():
             self._recovered(topic)
         if refused:
+            self._shorten(too_large)
             self._note_refusals(refused)
         elif taken:
             self._conditions.end(Kind.COORDINATOR_AWAY)
@@ -201,7 +212,6 @@ class Commits:
             logger.info("a commit came while the group was shared out again; it goes with the next one")
             return
         if codes & METADATA:
-            self._note_refused_metadata()
             return
         if codes <= COORDINATOR | PASSING:
             error = next(iter(refused.values()))
@@ -224,12 +234,15 @@ class Commits:
                 subject=topic,
             )
 
-    def _note_refused_metadata(self) -> None:
-        """Say once what it means that the broker takes less metadata than Kafka's default."""
-        if not self._without_metadata:
-            self._without_metadata = True
-            logger.warning(
-                "the broker refuses the ledger's notes in a commit (offset.metadata.max.bytes is below 4096, or "
-                "max.message.bytes of __consumer_offsets below 1 MB), so commits go without: where this worker stops, "
-                "the ledger has a hole of up to 10,000 events. Raise it, or set STREAMS_LEDGER_ENABLED=false"
-            )
+    def _shorten(self, too_large: Iterable[str]) -> None:
+        """Send less of the metadata from now on than what was refused; say once what that means."""
+        for metadata in too_large:
+            if not without_topic_id(metadata)[1]:
+                self._without_metadata = True
+            elif not self._without_ledger:
+                self._without_ledger = True
+                logger.warning(
+                    "the broker refuses the ledger's notes in a commit (offset.metadata.max.bytes is below 4096, or "
+                    "max.message.bytes of __consumer_offsets below 1 MB), so commits go without: where this worker "
+                    "stops, the ledger has a hole of up to 10,000 events. Raise it, or set STREAMS_LEDGER_ENABLED=false"
+                )

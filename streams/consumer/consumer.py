@@ -60,6 +60,8 @@ class WatermarkConsumer(Consumer):
         self.room = Room(options.max_buffered_events, options.max_buffered_bytes)
         self.watermarks: dict[TopicPartition, PartitionWatermark] = {}
         """The partitions that are begun."""
+        self._finishing: dict[int, tuple[TopicPartition, PartitionWatermark]] = {}
+        """By token: what was read of a topic before another took its name. It is written, and never committed."""
         self.assigned_epochs: dict[TopicPartition, int] = {}
         """All that the group has given to this worker, begun or not, each with the epoch of its assignment."""
         self.held: set[TopicPartition] = set()
@@ -223,22 +225,28 @@ class WatermarkConsumer(Consumer):
                 self.watch.lost()
         for tp in partitions:
             self.assigned_epochs.pop(tp, None)
-        self._forget(partitions)
+        finishing = {token: one for token, one in self._finishing.items() if one[0] in partitions}
+        for _, watermark in [*self._forget(partitions), *finishing.values()]:
+            self._retire(watermark)
+        for token in finishing:
+            del self._finishing[token]
 
-    def _forget(self, partitions: Iterable[TopicPartition]) -> None:
-        partitions = set(partitions)
+    def _forget(self, partitions: set[TopicPartition]) -> list[tuple[TopicPartition, PartitionWatermark]]:
+        """Take partitions out of the books; their watermarks, for whoever finishes or retires them."""
         self.commits.forget(partitions)
         self.held -= partitions
-        for tp in partitions:
-            watermark = self.watermarks.pop(tp, None)
-            if watermark is None:
-                continue
-            watermark.closing = watermark.retired = True
+        taken = [(tp, self.watermarks.pop(tp)) for tp in partitions & self.watermarks.keys()]
+        for _, watermark in taken:
             if watermark.ledger is not None and self.options.ledgers is not None:
                 self.options.ledgers.forget(watermark.ledger)
-            self._let_go(len(watermark.pending), watermark.pending_bytes)
         if self.watch is not None:
             self.watch.forget(partitions)
+        return taken
+
+    def _retire(self, watermark: PartitionWatermark) -> None:
+        """Nothing of it is begun any more, nor counted."""
+        watermark.closing = watermark.retired = True
+        self._let_go(len(watermark.pending), watermark.pending_bytes)
 
     # --- events in ----------------------------------------------------------------------------------------------------
 
@@ -261,7 +269,9 @@ class WatermarkConsumer(Consumer):
     async def _deliver(self, fetched: Fetched) -> None:
         """Count and queue what was fetched; events of an assignment that is over are dropped, others write them."""
         watermark = self.watermarks.get(fetched.tp)
-        if watermark is None or watermark.token != fetched.token or watermark.closing:
+        if watermark is None or watermark.token != fetched.token:
+            watermark = self._finishing.get(fetched.token, (None, None))[1]
+        if watermark is None or watermark.closing:
             self._let_go(len(fetched.records), sum(fetched.sizes_bytes))
             return
         if fetched.position is not None:
@@ -303,11 +313,15 @@ class WatermarkConsumer(Consumer):
         """The position is not one that Kafka has: retention has overtaken it, or this is another topic."""
         if self._beginnings is None:
             return
-        self.poller.ask_stop([tp])
 
         def is_ours() -> bool:
             return self.watermarks.get(tp) is watermark
 
+        await self.poller.ask_stop([tp])
+        while any(fetched.tp == tp for fetched in tuple(self.poller.handover)):
+            await self.sleep(DRAIN_POLL_SECONDS)  # what came before it counts before the position is known
+        if not is_ours():
+            return
         found = await self._beginnings.return_to_range(tp, watermark.position, watermark.life, is_ours)
         if not is_ours():
             return
@@ -332,7 +346,8 @@ class WatermarkConsumer(Consumer):
         epochs = {tp: self.assigned_epochs[tp] for tp in partitions & self.assigned_epochs.keys()}
         self.poller.ask_stop(epochs)
         self.poller.ask_resume(epochs)  # what was held is not any more
-        self._forget(epochs)
+        for tp, watermark in self._forget(set(epochs)):
+            self._finishing[watermark.token] = (tp, watermark)
         for epoch in set(epochs.values()):
             self._in_background(self._take_over({tp for tp in epochs if epochs[tp] == epoch}, epoch))
 
@@ -447,7 +462,7 @@ class WatermarkConsumer(Consumer):
             return  # Faust asks twice on its way out
         self._stop_drained = True
         began, timeout = monotonic(), self.options.drain_timeout_seconds
-        finished = await self._drain(set(self.watermarks), timeout, even_if_failing=True)
+        finished = await self._drain(self.assigned, timeout, even_if_failing=True)
         left = (began + timeout - monotonic()) * SHARE_OF_TIMEOUT_FOR_WRITES
         self.drained = await self._commit_within(max(0.5, min(self._commit_seconds, left))) and finished
 
@@ -460,6 +475,7 @@ class WatermarkConsumer(Consumer):
     async def _drain(self, partitions: set[TopicPartition], timeout_seconds: float, *, even_if_failing: bool) -> bool:
         """Take no more of these partitions in hand, wait for what is, give up the rest."""
         watermarks = [self.watermarks[tp] for tp in partitions & self.watermarks.keys()]
+        watermarks += [watermark for tp, watermark in self._finishing.values() if tp in partitions]
         for watermark in watermarks:
             watermark.closing = True
         writes, limit = self.options.writes, timeout_seconds * SHARE_OF_TIMEOUT_FOR_WRITES

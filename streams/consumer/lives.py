@@ -31,6 +31,10 @@ HOLD_REMEDY: Final = (
 )
 
 
+HIDDEN: Final = frozenset({"access_denied", "kms"})
+"""S3 says these of an object that is not there, too, to whoever may not list the bucket."""
+
+
 @runtime_checkable
 class IdentityStore(Protocol):
     """Where it is written down whose events are under a topic's name (a sink that keeps objects)."""
@@ -61,7 +65,6 @@ class TopicLives:
         self._store = store
         self._conditions = conditions
         self._on_new_topic = on_new_topic
-        self._lives: dict[str, Life] = {}
         self._places = asyncio.Semaphore(16)
         self._told_no_ids = False
         self.changed: Callable[[str, str], None] = lambda topic, topic_id: None
@@ -85,7 +88,6 @@ class TopicLives:
         async with self._places:
             life = await self._place(name, identity)
         if isinstance(life, Life):
-            self._lives[name] = life
             self._conditions.end(Kind.TOPIC_RECREATED, name)
         return life
 
@@ -98,7 +100,9 @@ class TopicLives:
             if first.is_same(identity):
                 self._conditions.end(Kind.IDENTITY_UNKNOWN, name)
                 return identity.life()
-            if self._on_new_topic == "hold" or identity.topic_id is None:
+            if identity.topic_id is None:
+                return self._hold(name, first, identity)
+            if self._on_new_topic == "hold" and not await self._has_begun(self._store, name, identity):
                 return self._hold(name, first, identity)
             own = await self._known(self._store, name, identity.tag, identity)
             return identity.life(identity.tag) if own.is_same(identity) else self._hold(name, own, identity)
@@ -107,6 +111,16 @@ class TopicLives:
         except (SinkRefusedError, ValueError) as error:
             return self._unknown(name, identity, error)
 
+    async def _has_begun(self, store: IdentityStore, name: str, identity: Identity) -> bool:
+        """Whether the topic has names of its own already: what STREAMS_ON_NEW_TOPIC=new-life began goes on without."""
+        try:
+            own = await store.read_identity(name, identity.tag)
+        except SinkRefusedError as error:
+            if error.reason not in HIDDEN:
+                raise
+            return False
+        return own is not None and own.is_same(identity)
+
     async def _known(self, store: IdentityStore, name: str, tag: str, identity: Identity) -> Identity:
         """What is written down, which from now on is this topic where nothing was."""
         for _ in range(2):
@@ -114,9 +128,8 @@ class TopicLives:
             try:
                 known = await store.read_identity(name, tag)
             except SinkRefusedError as error:
-                if error.reason not in ("access_denied", "kms"):
+                if error.reason not in HIDDEN:
                     raise
-                # S3 says the same of an object that is not there, to whoever may not list the bucket.
                 known, denied = None, error
             if known is not None:
                 return known
@@ -170,13 +183,16 @@ class TopicLives:
             return None
         return found.identity is None or life.topic_id is None or found.identity == life.topic_id
 
-    def look(self, topics: Mapping[str, Topic]) -> None:
-        """The metadata as it is now: a topic that has become another one while it was read is noticed here."""
-        for name, topic in topics.items():
-            life = self._lives.get(name)
-            if life is not None and topic.identity is not None and topic.identity != life.topic_id:
-                del self._lives[name]
-                logger.warning("%s was deleted and recreated (id %s, before %s)", name, topic.identity, life.topic_id)
+    def look(self, topics: Mapping[str, Topic], read: Collection[tuple[str, str | None]]) -> None:
+        """The metadata as it is now: a topic that has become another one while it was read is noticed here.
+
+        `read` are names and ids of the topics that are being read. Of one name there may be two at a moment, when one
+        partition was begun after the topic was recreated and another before.
+        """
+        for name, topic_id in read:
+            topic = topics.get(name)
+            if topic is not None and topic.identity is not None and topic.identity != topic_id:
+                logger.warning("%s was deleted and recreated (id %s, before %s)", name, topic.identity, topic_id)
                 self.changed(name, topic.identity)
 
     def is_held(self, topic: str) -> bool:

@@ -183,10 +183,21 @@ class Poller:
         """Begin partitions of the current assignment."""
         self._ask(lambda: self._start(starts))
 
-    def ask_stop(self, partitions: Iterable[TopicPartition]) -> None:
-        """Read nothing more of these, which stay assigned; `ask_start` begins them again."""
-        stopped = list(partitions)
-        self._ask(lambda: self._stop_reading(stopped))
+    def ask_stop(self, partitions: Iterable[TopicPartition]) -> asyncio.Future[None]:
+        """Read nothing more of these, which stay assigned; `ask_start` begins them again.
+
+        Once the future is done, the handover gets nothing more of what was being read.
+        """
+        stopped, done = list(partitions), self._loop.create_future()
+
+        def stop() -> None:
+            try:
+                self._stop_reading(stopped)
+            finally:
+                self._tell(_settle, done)
+
+        self._ask(stop)
+        return done
 
     def ask_pause(self, partitions: Iterable[TopicPartition]) -> None:
         """Take nothing from these until `ask_resume`; their positions stay where they are."""
@@ -288,7 +299,8 @@ class Poller:
         for message in messages:
             error = message.error()
             if error is not None:
-                self._note_error(message, error, batch)
+                if not self._is_read_again(message, again):
+                    self._note_error(message, error, batch)
                 reading = None
                 continue
             partition, topic = message.partition(), message.topic()
@@ -311,6 +323,10 @@ class Poller:
         self.handover.extend(batch)
         self._tell_arrived()
         self._read_again(again)
+
+    def _is_read_again(self, message: Any, again: Mapping[TopicPartition, int]) -> bool:
+        """Whether this is behind an event that is: an end of its partition must not be counted before that event."""
+        return bool(again) and TopicPartition(message.topic(), message.partition()) in again
 
     def _read_again(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Go back to events that could not be read whole: nothing behind them has been handed over."""
@@ -392,7 +408,10 @@ class Poller:
         return await self._listener.partitions_revoked(revoked)
 
     def _give_away(self, partitions: set[TopicPartition], *, lost: bool) -> None:
-        self._changing_assignment(lambda: self._stop_reading(partitions))
+        stopped = [tp for tp in partitions if self._reading.pop(tp, None) is not None]
+        # Called with nothing, too: where a callback calls it not, confluent-kafka gives all of them back by itself, and
+        # fails at those that have not been begun.
+        self._changing_assignment(lambda: self._consumer.incremental_unassign(_places(stopped)))
         self._paused -= partitions  # what was held is not when it comes again
         for tp in partitions:
             self._owned.pop(tp, None)
@@ -409,8 +428,11 @@ class Poller:
         self._consumer.incremental_assign(
             [_TopicPartition(tp.topic, tp.partition, start.offset) for tp, start in wanted.items()]
         )
+        self._headers.forget(wanted)
         self._reading.update({tp: _Reading(tp, start) for tp, start in wanted.items()})
-        self._pause_now(wanted if self._full_paused else wanted.keys() & self._paused)
+        paused = wanted.keys() if self._full_paused else wanted.keys() & self._paused
+        self._pause_now(paused)
+        self._resume_now(wanted.keys() - paused)  # librdkafka remembers a pause from an earlier assignment
 
     def _stop_reading(self, partitions: Iterable[TopicPartition]) -> None:
         stopped = [tp for tp in partitions if self._reading.pop(tp, None) is not None]
@@ -491,6 +513,11 @@ def commit_requests(points: Mapping[TopicPartition, CommitPoint]) -> Iterator[di
         size_bytes += one_bytes
     if part:
         yield part
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _names(partitions: Iterable[Any]) -> Iterator[TopicPartition]:

@@ -146,7 +146,8 @@ class KafkaWatch:
                 self._look_at_leaders(topic)
             elif topic.code() in NO_TOPIC:
                 self._topic_gone(name)
-        self._lives.look({name: topic for name, topic in found.items() if isinstance(topic, Topic)})
+        read = {(tp.topic, watermark.life.topic_id) for tp, watermark in self._watched.watermarks.items()}
+        self._lives.look({name: topic for name, topic in found.items() if isinstance(topic, Topic)}, read)
 
     def _look_at_leaders(self, topic: Topic) -> None:
         for partition in topic.partitions:

@@ -8,7 +8,7 @@ our own reads that one event once more, with the same configuration, TLS and log
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from time import monotonic
 from types import TracebackType
 from typing import Any, Final
@@ -78,6 +78,11 @@ class HeaderReader:
         if self._consumer is not None:
             end_consumer(self._consumer)
             self._consumer = None
+
+    def forget(self, partitions: Container[TopicPartition]) -> None:
+        """What was fetched ahead of these is not theirs any more: another topic may have taken the name."""
+        if self._next is not None and self._next[0] in partitions:
+            self._next = None
 
     def read(self, tp: TopicPartition, offset: int) -> Headers:
         """The headers of one event; names decoded with `surrogateescape` (PEP 383). Blocks for 15 s at most.

@@ -140,13 +140,16 @@ def test_rebalance_is_no_trouble(error: int) -> None:
 
 
 def test_refused_metadata_is_left_out_from_then_on(caplog: pytest.LogCaptureFixture) -> None:
-    """The offset matters more than the ledger's notes; said once."""
+    """The offset matters more than the ledger's notes, then than the topic's id; said once."""
     kafka = Kafka()
-    with_notes = {ORDERS: CommitPoint(7, "x" * 4_000, 1)}
-    for _ in range(2):
+    identity = "t:SdosoGFiQNSZ6iuNvoBkyQ"
+    with_notes = {ORDERS: CommitPoint(7, f"{identity} {'x' * 4_000}", 1)}
+    for _ in range(3):
         kafka.commits.send_due(with_notes)
         kafka.answer(KafkaError.OFFSET_METADATA_TOO_LARGE)
-    assert [4_000, 0] == [len(request[ORDERS].metadata) for request in kafka.requests]
+    assert [4_025, identity, ""] == [
+        len(said) if len(said) > 100 else said for said in (request[ORDERS].metadata for request in kafka.requests)
+    ]
     assert 1 == caplog.text.count("the broker refuses the ledger's notes")
 
 

@@ -13,7 +13,8 @@ ORDERS = TopicPartition("orders", 0)
 
 def consumer_of_nothing() -> WatermarkConsumer:
     consumer = WatermarkConsumer.__new__(WatermarkConsumer)
-    consumer.watermarks, consumer.room, consumer._poller = {}, Room(10, 10_000), None
+    consumer.watermarks, consumer._finishing = {}, {}
+    consumer.room, consumer._poller = Room(10, 10_000), None
     return consumer
 
 

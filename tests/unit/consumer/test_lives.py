@@ -86,3 +86,23 @@ async def test_a_recreated_topic_is_held_or_gets_names_of_its_own() -> None:
     assert conditions.get(Kind.TOPIC_RECREATED, "orders") is not None
     life, _ = await life_of(store, SECOND, "new-life")
     assert (SECOND.life("AbCd-_09"), {"": FIRST, "AbCd-_09": SECOND}) == (life, store.known)
+
+
+async def test_another_life_that_has_begun_goes_on_without_the_setting() -> None:
+    """STREAMS_ON_NEW_TOPIC=new-life is taken out after the incident: what is written down is not held again."""
+    store = Store({"": FIRST, SECOND.tag: SECOND})
+    life, conditions = await life_of(store, SECOND)
+    assert SECOND.life(SECOND.tag) == life
+    assert conditions.get(Kind.TOPIC_RECREATED, "orders") is None
+
+
+def test_each_topic_that_is_read_is_compared() -> None:
+    """A partition of the recreated topic that is begun already hides no other that is read as the old one."""
+    changed: list[tuple[str, str]] = []
+    lives = TopicLives(cast(KafkaAdmin, Admin(SECOND)), None, Conditions(), "new-life")
+    lives.changed = lambda topic, topic_id: changed.append((topic, topic_id))
+    now = {"orders": Topic("orders", SECOND.topic_id, ())}
+    lives.look(now, {("orders", SECOND.topic_id)})
+    assert [] == changed
+    lives.look(now, {("orders", FIRST.topic_id), ("orders", SECOND.topic_id)})
+    assert [("orders", SECOND.topic_id)] == changed

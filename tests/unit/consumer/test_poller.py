@@ -127,6 +127,21 @@ def test_event_that_cannot_be_read_whole_is_read_again(poller: Poller, monkeypat
     assert [{ORDERS: Start(1, 7, 1)}] == started
 
 
+def test_end_of_a_partition_is_not_counted_before_what_is_read_again(
+    poller: Poller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A position behind an event that was not handed over would be committed, and the event never written."""
+    monkeypatch.setattr(poller, "_start", lambda starts: None)
+
+    def cannot(tp: TopicPartition, offset: int) -> Any:
+        raise KafkaReadError("the leader is away")
+
+    monkeypatch.setattr(poller._headers, "read", cannot)
+    ends = [Message(tp, offset, KafkaError._PARTITION_EOF) for tp, offset in ((ORDERS, 3), (PAYMENTS, 6))]
+    poller._hand_over([BadName(ORDERS, 1), Message(ORDERS, 2), Message(PAYMENTS, 5), *ends])
+    assert [(PAYMENTS, 8, [5], None), (PAYMENTS, 8, [], 6)] == [one for one in handed_over(poller) if one[2] or one[3]]
+
+
 def test_error_of_a_partition_is_told_with_what_it_is_about(poller: Poller, told: list[tuple[str, Any]]) -> None:
     """So that an error of an earlier reading can be told apart."""
     poller._hand_over([Message(ORDERS, 0, KafkaError._AUTO_OFFSET_RESET)])
@@ -157,6 +172,34 @@ def test_lost_partitions_are_given_up_although_librdkafka_has_them_no_more(
     assert {PAYMENTS} == set(poller._reading)
 
 
+def test_partitions_that_were_not_begun_are_given_away(poller: Poller, told: list[tuple[str, Any]]) -> None:
+    """confluent-kafka gives all of them back by itself, and fails, where the callback asks for nothing."""
+    given_back: list[int] = []
+    poller._consumer = SimpleNamespace(incremental_unassign=lambda places: given_back.append(len(places)))
+    poller._reading.clear()
+    poller._stopping = True
+    poller._on_revoke(None, [SimpleNamespace(topic="orders", partition=0)])
+    assert [0] == given_back
+    assert ("gone", ({ORDERS}, False)) in told
+
+
+def test_partition_that_left_while_all_was_paused_is_read_when_it_comes_again(poller: Poller) -> None:
+    """librdkafka remembers the pause; a start takes it back, but not while the room is full."""
+    resumed: list[int] = []
+    poller._consumer = SimpleNamespace(
+        incremental_assign=lambda places: None,
+        incremental_unassign=lambda places: None,
+        pause=lambda places: None,
+        resume=lambda places: resumed.append(len(places)),
+    )
+    poller._full_paused = True
+    poller._start({ORDERS: Start(1, 9, 0)})
+    assert [] == resumed
+    poller._full_paused = False
+    poller._start({ORDERS: Start(1, 10, 0)})
+    assert [1] == resumed
+
+
 def test_partition_that_was_held_is_read_when_it_comes_again(poller: Poller) -> None:
     """It was held for an event of an earlier assignment; the next one begins without that."""
     paused: list[int] = []
@@ -164,6 +207,7 @@ def test_partition_that_was_held_is_read_when_it_comes_again(poller: Poller) -> 
         incremental_assign=lambda places: None,
         incremental_unassign=lambda places: None,
         pause=lambda places: paused.append(len(places)),
+        resume=lambda places: None,
     )
     poller._pause({ORDERS})
     poller._on_lost(None, [SimpleNamespace(topic="orders", partition=0)])

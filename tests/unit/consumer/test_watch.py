@@ -70,7 +70,7 @@ def watch(cluster: Cluster, watched: Watched, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(module, "ENDS_SECONDS", 0.0)
     monkeypatch.setattr(module, "TOPICS_SECONDS", 0.0)
     monkeypatch.setattr(module, "TOPICS_A_SECOND", 10**9)
-    lives = cast(TopicLives, SimpleNamespace(look=lambda topics: None))
+    lives = cast(TopicLives, SimpleNamespace(look=lambda topics, read: None))
     watch = KafkaWatch(cast(KafkaAdmin, cluster), watched, watched.watch_conditions, lives)
     watch.subscribed(["orders"])
     return watch
