@@ -217,7 +217,7 @@ class WatermarkConsumer(Consumer):
         """Forget partitions; of those that were lost, what is in flight will be written again by whoever has them."""
         if lost and partitions:
             logger.warning(
-                "the group has given %d partitions to others, for it had not heard of this worker for too long",
+                "%d partitions are not this worker's any more: its session with the group has timed out",
                 len(partitions),
             )
             self.joined = False

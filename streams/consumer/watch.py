@@ -27,6 +27,8 @@ TOPICS_SECONDS: Final = 2.0
 TOPICS_A_SECOND: Final = 100
 """... and the most that are asked about in a second, on average."""
 END_OLD_SECONDS: Final = 30.0
+UNREADABLE_SECONDS: Final = 3.0
+"""A read that fails at one position for so long is a condition."""
 JOIN_PATIENCE_SECONDS: Final = 30.0
 """A group takes this long to wait for a member that has died, so nothing is said before."""
 
@@ -35,11 +37,14 @@ DOWN: Final = frozenset(
         KafkaError._ALL_BROKERS_DOWN,
         KafkaError._TRANSPORT,
         KafkaError._TIMED_OUT,
+        KafkaError._NOENT,
         KafkaError._RESOLVE,
         KafkaError._SSL,
         KafkaError._AUTHENTICATION,
     }
 )
+"""Errors behind which there may be no broker at all. `_NOENT` is what ListOffsets says of partitions whose leaders were
+known before ("No leaders found")."""
 NO_TOPIC: Final = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_ID})
 
 
@@ -66,6 +71,8 @@ class KafkaWatch:
         """Monotonic; when a broker has answered last."""
         self.log_starts_wanted: set[TopicPartition] = set()
         """Partitions whose first offset somebody needs (the retention watch)."""
+        self._unreadable: dict[TopicPartition, tuple[int, float]] = {}
+        """Position and moment (monotonic) at which reading a partition failed first."""
         self._topics: set[str] = set()
         self._topics_at = 0.0
         self._ends_at = 0.0
@@ -94,12 +101,14 @@ class KafkaWatch:
             self.ends.pop(tp, None)
             self.log_starts.pop(tp, None)
             self.log_starts_wanted.discard(tp)
-            for kind in (Kind.NO_LEADER, Kind.POSITION_UNKNOWN, Kind.END_OFFSETS_OLD):
+            self._unreadable.pop(tp, None)
+            for kind in (Kind.NO_LEADER, Kind.POSITION_UNKNOWN, Kind.UNREADABLE, Kind.END_OFFSETS_OLD):
                 self._conditions.end(kind, str(tp))
 
     async def look(self) -> None:
         """Ask once for whatever is due. Raises nothing that Kafka can cause."""
         self._look_at_group()
+        self._look_at_unreadable()
         try:
             if monotonic() - self._ends_at >= ENDS_SECONDS or self._watched.watermarks.keys() - self.ends.keys():
                 await self._look_at_ends()
@@ -123,7 +132,7 @@ class KafkaWatch:
             return
         answers = await self._admin.ends(begun)
         errors = [answer for answer in answers.values() if isinstance(answer, KafkaError)]
-        if len(errors) == len(answers) and all(error.code() == KafkaError._TIMED_OUT for error in errors):
+        if len(errors) == len(answers) and {error.code() for error in errors} <= DOWN:
             raise KafkaException(errors[0])
         self._answered()
         now = monotonic()
@@ -181,7 +190,7 @@ class KafkaWatch:
                 Kind.NOT_JOINED,
                 f"This worker is no member of its group: {why}.",
                 "If the brokers answer: another member may be dying (it is missed after its session timeout), or "
-                "speak another protocol: members of a release before 0.2 must be stopped first, or "
+                "speak another protocol: members of a release on aiokafka must be stopped first, or "
                 "STREAMS_KAFKA_GROUP_PROTOCOL differs between workers.",
                 blocks_readiness=True,
             )
@@ -189,11 +198,35 @@ class KafkaWatch:
     # --- what others notice -------------------------------------------------------------------------------------------
 
     def partition_failed(self, tp: TopicPartition, error: KafkaError) -> None:
-        """Reading from a partition has failed; librdkafka tries again."""
+        """Reading from a partition has failed; librdkafka tries again, several times a second."""
+        watermark = self._watched.watermarks.get(tp)
         if error.code() in NO_TOPIC:
             self._topic_gone(tp.topic)
-        else:
-            logger.warning("%s cannot be read at the moment: %s: %s", tp, error.name(), error.str())
+        elif watermark is not None:
+            now = monotonic()
+            position, since = self._unreadable.setdefault(tp, (watermark.position, now))
+            if position != watermark.position:
+                self._unreadable[tp] = watermark.position, now
+            elif now - since >= UNREADABLE_SECONDS:
+                self._tell_unreadable(tp, position, error)
+
+    def _tell_unreadable(self, tp: TopicPartition, position: int, error: KafkaError) -> None:
+        self._conditions.begin(
+            Kind.UNREADABLE,
+            f"Nothing can be read of {tp} from offset {position} on ({error.name()}: {error.str()}). Nothing behind it "
+            "is written until it can; all other partitions go on.",
+            "If brokers are being replaced, nothing: it goes on by itself. If it lasts, the batch there cannot be "
+            "unpacked (damaged, or larger than 1 GB), and retention will delete it and what is behind it: read it with "
+            "another client, then move the group's offset past it: docs/runbooks/partition-without-leader.md.",
+            subject=str(tp),
+        )
+
+    def _look_at_unreadable(self) -> None:
+        for tp, (position, _) in list(self._unreadable.items()):
+            watermark = self._watched.watermarks.get(tp)
+            if watermark is None or watermark.position > position:
+                del self._unreadable[tp]
+                self._conditions.end(Kind.UNREADABLE, str(tp))
 
     def client_failed(self, error: KafkaError) -> None:
         """librdkafka reports trouble of its own."""

@@ -17,6 +17,9 @@ SOCKET_TIMEOUT_SECONDS: Final = 15.0
 """Longest wait for a broker's answer to one request."""
 RECONNECT_BACKOFF_MAX_MS: Final = 2_000
 """So that a broker that is back is noticed within two seconds (librdkafka's own limit is ten)."""
+RECEIVE_MAX_BYTES: Final = 1_000_000_000
+"""Also the most that a zstd batch may be once it is unpacked; with librdkafka's own 100 MB, 3.7 KB of zeros stop a
+partition for ever. Kafka's limit is one of the compressed size."""
 METADATA_REFRESH_MS: Final = 30_000
 """How soon a topic's new leader, new partitions or end are noticed when nothing fails because of them."""
 
@@ -41,6 +44,8 @@ def client_options(settings: Settings) -> dict[str, Any]:
         "socket.keepalive.enable": True,
         "reconnect.backoff.max.ms": RECONNECT_BACKOFF_MAX_MS,
         "topic.metadata.refresh.interval.ms": METADATA_REFRESH_MS,
+        "receive.message.max.bytes": RECEIVE_MAX_BYTES,
+        "enable.metrics.push": False,  # what this client measures is no business of the brokers (KIP-714)
         **settings.kafka_options,
         "bootstrap.servers": settings.kafka_bootstrap_servers,
         "client.id": settings.kafka_client_id,

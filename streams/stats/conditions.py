@@ -32,6 +32,8 @@ class Kind(StrEnum):
     """The subject is `topic/partition`."""
     POSITION_UNKNOWN = "position_unknown"
     """An assigned partition cannot be begun yet; the subject is `topic/partition`."""
+    UNREADABLE = "partition_unreadable"
+    """What Kafka has at a partition's position cannot be read; the subject is `topic/partition`."""
     END_OFFSETS_OLD = "end_offsets_old"
     """So lag is unknown; the subject is `topic/partition`, or empty for all."""
     NOT_JOINED = "group_not_joined"

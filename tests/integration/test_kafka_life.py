@@ -550,6 +550,22 @@ def resident_mib() -> Callable[[int], float]:
     return read
 
 
+def test_small_batch_that_is_large_once_it_is_unpacked_is_archived(
+    own_broker: KafkaBroker, start_worker: StartWorker, archive: Archive, group: str
+) -> None:
+    """120 MB of zeros are 4 KB of zstd, which the broker takes; librdkafka's default limit is 100 MB unpacked."""
+    own_broker.create_topic("events", 1)
+    large = {"compression.type": "zstd", "message.max.bytes": 1_000_000_000}
+    produce = EventProducer(own_broker.bootstrap_servers, large).produce
+    expected = produce("events", [b"first", bytes(120_000_000)], partition=0) | produce(
+        "events", [b"last"], partition=0
+    )
+    worker = start_worker("events", on(own_broker) | {"STREAMS_S3_REQUEST_TIMEOUT_SECONDS": "60"})
+    wait_committed(own_broker, group, next_offsets(expected), 100)
+    archive.assert_complete(expected)
+    assert {} == conditions(worker)
+
+
 def test_sigterm_while_it_waits_to_join(own_broker: KafkaBroker, start_worker: StartWorker) -> None:
     """A dead member keeps the group: whoever waits to join it leaves within two seconds all the same."""
     own_broker.create_topic("events", 1)

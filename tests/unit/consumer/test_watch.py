@@ -149,3 +149,37 @@ async def test_group_that_does_not_take_it_in_is_said_with_the_reason(watch: Kaf
     watch.client_failed(KafkaError(KafkaError.INCONSISTENT_GROUP_PROTOCOL))
     watch._look_at_group()
     assert {Kind.NOT_JOINED} == kinds(watched)
+
+
+async def test_brokers_that_are_away_are_not_there_for_leaders_that_were_known(
+    watch: KafkaWatch, watched: Watched, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """librdkafka answers at once, for each partition, that it finds no leader: nobody has said anything."""
+
+    async def nobody_leads(partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, Any]:
+        return dict.fromkeys(partitions, KafkaError(KafkaError._NOENT))
+
+    monkeypatch.setattr(cluster, "ends", nobody_leads)
+    cluster.nobody = True
+    watch.client_failed(KafkaError(KafkaError._ALL_BROKERS_DOWN))
+    await watch.look()
+    assert {Kind.BROKERS_DOWN} == kinds(watched)
+    assert watch.brokers_answered is None
+
+
+async def test_batch_that_cannot_be_unpacked_is_said_until_the_position_moves(
+    watch: KafkaWatch, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """librdkafka tries again several times a second, for ever."""
+    now = 1_000.0
+    monkeypatch.setattr(module, "monotonic", lambda: now)
+    damaged = KafkaError(KafkaError._BAD_COMPRESSION)
+    watch.partition_failed(ORDERS, damaged)
+    assert set() == kinds(watched), "it may be a passing trouble"
+    now += module.UNREADABLE_SECONDS
+    watch.partition_failed(ORDERS, damaged)
+    (said,) = watched.watch_conditions.of(Kind.UNREADABLE)
+    assert ("orders/0", True) == (said.subject, "offset 5" in said.detail)
+    watched.watermarks[ORDERS].advance(6)
+    await watch.look()
+    assert set() == kinds(watched)
