@@ -258,7 +258,8 @@ class Restoration:
                 if len(records) >= self._transaction_events or size_bytes >= TRANSACTION_BYTES:
                     yield records, record.offset + 1
                     records, size_bytes = [], 0
-        assert left.stop is not None  # noqa: S101 - a fixed plan has an end
+        if left.stop is None:
+            raise ValueError("the plan has no end: fix it before it is carried out")
         yield records, left.stop
 
     def _name(self, partition: int) -> str:

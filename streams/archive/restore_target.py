@@ -75,13 +75,13 @@ class RestoreTarget:
     async def _events(self, numbers: Sequence[int]) -> int:
         """Counted by offsets; 0 where this user may not ask for those."""
         where = [TopicPartition(self.topic, number) for number in numbers]
-        beginnings, ends = await self._admin.beginnings(where), await self._admin.ends(where)
-        for answer in (*beginnings.values(), *ends.values()):
-            if isinstance(answer, KafkaError):
-                if answer.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-                    return 0
-                raise KafkaException(answer)
-        return sum(ends[tp] - beginnings[tp] for tp in where)  # type: ignore[operator,misc] # errors were raised
+        try:
+            beginnings, ends = _sum(await self._admin.beginnings(where)), _sum(await self._admin.ends(where))
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                return 0
+            raise
+        return ends - beginnings
 
     async def progress(self, name: str) -> tuple[int, str] | None:
         """Offset and text of the last transaction of the publisher `name`, `None` before its first.
@@ -109,3 +109,13 @@ class RestoreTarget:
             yield publisher
         finally:
             await publisher.close()
+
+
+def _sum(offsets: Mapping[TopicPartition, int | KafkaError]) -> int:
+    """Of all partitions. Raises `KafkaException` where one has none."""
+    total = 0
+    for answer in offsets.values():
+        if isinstance(answer, KafkaError):
+            raise KafkaException(answer)
+        total += answer
+    return total

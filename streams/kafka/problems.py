@@ -98,7 +98,8 @@ class _Attempt:
     async def failure(self) -> str | None:
         """`None` when the broker has answered, else the last of what librdkafka said, which may be nothing."""
         client, self._client = self._client, None
-        assert client is not None  # noqa: S101 - for mypy: an attempt is made once
+        if client is None:
+            raise RuntimeError("an attempt is made once: make another one")
         ends_at_seconds = time.monotonic() + CONNECT_LIMIT_SECONDS
         try:
             while time.monotonic() < ends_at_seconds and not self._answered.is_set() and not self._is_settled():
