@@ -133,8 +133,8 @@ class Beginnings:
             self._conditions.begin(
                 Kind.POSITION_UNKNOWN,
                 f"{tp} cannot be read yet: {why.get(tp, 'it is not known where')}.",
-                "Nothing, if a broker is being replaced: it goes on by itself. If it lasts: does the partition have a "
-                "leader, and is the group's coordinator up? `faust -A streams doctor` says which is not.",
+                "Nothing, if a broker is being replaced or S3 is away for a moment: it goes on by itself. If it lasts, "
+                "`faust -A streams doctor` says which of them does not answer: leader, coordinator or bucket.",
                 subject=str(tp),
             )
 

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, Protocol
 
 from streams.costs import Usage, billed_failures
 from streams.envelope import encode_dead_letter, encode_envelope
-from streams.errors import RecordRejectedError
+from streams.errors import RecordRejectedError, SinkRefusedError
 from streams.kafka.identity import Identity, decode_identity, encode_identity
 from streams.layout import Layout
 from streams.ledger import Segment, encode_segment, segment_digest
@@ -69,6 +69,7 @@ class S3Sink:
         self._render = layout.template.render
         self._envelope = envelope
         self._sidecars = 0
+        self._identities = 0
 
     @classmethod
     def from_settings(cls, settings: Settings) -> S3Sink:
@@ -112,12 +113,20 @@ class S3Sink:
 
     async def create_identity(self, topic: str, tag: str, identity: Identity) -> bool:
         body = encode_identity(topic, identity)
-        return await self._client.create(PutRequest(self._layout.identity_key(topic, tag), body, content_type=JSON))
+        try:
+            created = await self._client.create(
+                PutRequest(self._layout.identity_key(topic, tag), body, content_type=JSON)
+            )
+        except SinkRefusedError:
+            self._identities += 1
+            raise
+        self._identities += 1
+        return created
 
     def usage(self, stats: Stats) -> Usage:
-        """Every PUT is one of those that `stats` counts, or of a sidecar."""
+        """Every PUT is one of those that `stats` counts, or of a sidecar or a topic's identity."""
         objects = stats.events.total() + stats.dead_letters.total() + stats.ledger_segments + self._sidecars
-        failures = billed_failures(stats.retries) + stats.ledger_write_errors
+        failures = billed_failures(stats.retries) + stats.ledger_write_errors + self._identities
         return Usage(s3_puts=objects + failures, s3_objects=objects, s3_bytes=stats.sent_bytes.total())
 
     def requests(self, record: Record) -> tuple[PutRequest, PutRequest | None]:

@@ -133,7 +133,13 @@ class Status:
             return "disconnected"
         if self.rebalancing_seconds:
             return "rebalancing"
-        return "holding" if self.stats.sink_failing else "running"
+        return "holding" if self.stats.sink_failing or self._none_has_begun() else "running"
+
+    def _none_has_begun(self) -> bool:
+        """Whether all that was assigned waits, and a condition says for what."""
+        conditions, consumer = self.stats.conditions, self.consumer
+        waits = conditions.of(Kind.POSITION_UNKNOWN) or conditions.of(Kind.TOPIC_RECREATED)
+        return bool(waits) and consumer is not None and consumer.assigned.isdisjoint(consumer.watermarks)
 
     def document(self) -> dict[str, Any]:
         """The whole status as `/stats` serves it (`docs/operations.md` explains each field)."""

@@ -231,14 +231,16 @@ def test_outage_shows_the_oldest_event_and_why_it_waits(
 ) -> None:
     """Whoever looks in an outage is told at once what stands still, why, and what to do; then that it is over."""
     topic = make_topic()
+    worker = start_worker(topic, {"STREAMS_S3_ENDPOINT_URL": s3_proxy.endpoint_url, "STREAMS_RETRY_MAX_SECONDS": "0.5"})
+    produce(topic, [b"before"], partition=0)
+    wait_until(lambda: worker.stats()["totals"]["events"] == 1, 20, worker.log_tail)
     s3_proxy.rule = always(SERVICE_UNAVAILABLE)
     produce(topic, [b"x"] * 5, partition=0)
-    worker = start_worker(topic, {"STREAMS_S3_ENDPOINT_URL": s3_proxy.endpoint_url, "STREAMS_RETRY_MAX_SECONDS": "0.5"})
     wait_until(lambda: worker.stats()["state"] == "holding", 20, worker.log_tail)
     with visit(browser, address(worker)) as seen:
         page = seen.page
         oldest = page.locator("section", has=page.get_by_role("heading", name="Oldest unfinished event"))
-        expect(oldest).to_contain_text(f"{topic}/0, offset 0")
+        expect(oldest).to_contain_text(f"{topic}/0, offset 1")
         expect(oldest).to_contain_text("throttled")
         expect(oldest).to_contain_text("Service is unable to handle request.")
         expect(page.locator("#conditions")).to_contain_text("The sink only fails at the moment")
@@ -251,6 +253,25 @@ def test_outage_shows_the_oldest_event_and_why_it_waits(
         expect(page.locator(".state")).to_have_text("running", timeout=15_000)
         expect(oldest).to_contain_text("Nothing waits", timeout=15_000)
         expect(page.locator("#conditions li")).to_have_count(0, timeout=15_000)
+
+
+def test_outage_in_which_a_worker_starts_is_shown_too(
+    browser: Browser, make_topic: MakeTopic, produce: Produce, start_worker: StartWorker, s3_proxy: S3FaultProxy
+) -> None:
+    """It may not begin before it knows whose events the bucket holds: the page says so, and that S3 is the reason."""
+    topic = make_topic()
+    s3_proxy.rule = always(SERVICE_UNAVAILABLE)
+    produce(topic, [b"x"] * 5, partition=0)
+    worker = start_worker(topic, {"STREAMS_S3_ENDPOINT_URL": s3_proxy.endpoint_url, "STREAMS_RETRY_MAX_SECONDS": "0.5"})
+    wait_until(lambda: worker.stats()["state"] == "holding", 20, worker.log_tail)
+    with visit(browser, address(worker)) as seen:
+        conditions = seen.page.locator("#conditions")
+        expect(conditions).to_contain_text(f"{topic}/0 cannot be read yet: the bucket could not be asked")
+        expect(conditions).to_contain_text("Service is unable to handle request.")
+        s3_proxy.rule = None
+        expect(seen.page.locator(".state")).to_have_text("running", timeout=15_000)
+        expect(conditions.locator("li")).to_have_count(0, timeout=15_000)
+    wait_until(lambda: worker.stats()["totals"]["events"] == 5, 20, worker.log_tail)
 
 
 def test_worker_that_is_gone_is_not_shown_as_well(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from confluent_kafka.admin import AclOperation
@@ -25,9 +25,9 @@ def _options(broker: KafkaBroker, **more: Any) -> dict[str, Any]:
     return {"bootstrap.servers": broker.bootstrap_servers, "group.id": "header-names", **more}
 
 
-@pytest.mark.parametrize("compression", [None, "gzip", "lz4", "zstd"])
+@pytest.mark.parametrize("compression", [None, "gzip"])
 async def test_such_events_are_read_with_their_neighbours(
-    compression: str | None, broker: KafkaBroker, make_topic: MakeTopic, produce: Produce, group: str
+    compression: Literal["gzip"] | None, broker: KafkaBroker, make_topic: MakeTopic, produce: Produce, group: str
 ) -> None:
     """Every event comes once and in order, with the bytes of its names, however they are compressed."""
     topic = make_topic()

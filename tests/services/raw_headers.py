@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from typing import Literal
 from unittest.mock import patch
 
 from aiokafka import AIOKafkaProducer
@@ -38,7 +39,7 @@ async def produce_raw_headers(
     events: Iterable[tuple[bytes, RawHeaders]],
     *,
     partition: int = 0,
-    compression: str | None = None,
+    compression: Literal["gzip"] | None = None,
 ) -> None:
     """Publish `(value, headers)` and return when all are acknowledged; `RAW_NAME` is the name that is not UTF-8."""
     with ExitStack() as patches:
