@@ -286,6 +286,13 @@ def test_absent_data_is_an_alarm() -> None:
     assert {"notBreaching"} == set(treated.values())
 
 
+def test_absence_is_told_by_a_figure_that_every_worker_publishes() -> None:
+    """Not by one that is left out while it is unknown: a worker that runs is not absent."""
+    always = re.findall(r'^ +metric\("(\w+)"', (FOLDER / "watch.sh").read_text(), re.MULTILINE)
+    assert {"LagUnknown", "OldestPendingSeconds", "SinkFailing"} == set(always)
+    assert RESOURCES["AbsentAlarm"]["Properties"]["MetricName"] in always
+
+
 # -- user data --------------------------------------------------------------------------------------------------------
 
 
@@ -377,9 +384,9 @@ def test_user_data_sets_an_instance_up(instance: Instance, metadata_url: str) ->
     assert [
         "systemctl daemon-reload",
         "systemctl enable --now docker.service streams-lifecycle.service",
+        "systemctl enable --now streams-watch.timer",
         "systemctl enable streams.service",
         "systemctl start --no-block streams.service",
-        "systemctl enable --now streams-watch.timer",
     ] == instance.calls("systemctl")
     for name in ("unit.env", "streams.env"):
         assert 0o600 == (instance.folder / "etc/streams" / name).stat().st_mode & 0o777
@@ -397,10 +404,11 @@ def test_user_data_sets_an_instance_up(instance: Instance, metadata_url: str) ->
 
 
 def test_worker_that_never_gets_ready_fails_the_deployment(instance: Instance, metadata_url: str) -> None:
-    """CloudFormation is told of the failure and rolls back."""
+    """CloudFormation is told of the failure and rolls back; where it does not, the worker has figures and alarms."""
     code, output = boot(instance, metadata_url, "/nothing")
     assert 1 == code
     assert "the worker is not ready after 1 s" in output
+    assert ["systemctl enable --now streams-watch.timer"] == instance.calls("systemctl enable --now streams-watch")
     assert signal(1) == instance.calls("cfn-signal")
 
 
