@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
 from confluent_kafka.admin import NewPartitions
 
 from tests.conftest import MakeTopic, Produce
@@ -106,3 +108,18 @@ def test_group_moves_with_its_offsets(
     archive.assert_complete(expected)
     assert 7 == second.stats()["totals"]["events"], "none was written twice"
     run_command("verify", topics=topic, settings=settings, check=0)
+
+
+@pytest.mark.parametrize(("unpacked_by", "taken"), [("producer", True), ("uncompressed", False)])
+def test_topic_whose_batches_the_broker_unpacks_takes_none_that_are_large_inside(
+    broker: KafkaBroker, unpacked_by: str, taken: bool
+) -> None:
+    """20 MB of zeros are a kilobyte of zstd: measured as they come, or against `max.message.bytes` (1 MB) unpacked."""
+    topic = f"unpacked-{uuid.uuid4().hex[:12]}"
+    broker.create_topic(topic, 1, {"compression.type": unpacked_by})
+    producer = EventProducer(broker.bootstrap_servers, {"compression.type": "zstd", "message.max.bytes": 30_000_000})
+    if taken:
+        producer.produce(topic, [bytes(20_000_000)])
+    else:
+        with pytest.raises(AssertionError, match="MSG_SIZE_TOO_LARGE"):
+            producer.produce(topic, [bytes(20_000_000)])
