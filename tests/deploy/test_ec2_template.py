@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from deploy.ec2.build import MAX_WORKERS, TEMPLATE, written
+from streams.doctor.remedies import CANARY_FOLDER
 from streams.settings import load_settings
 from tests.deploy.conftest import SETTINGS
 from tests.deploy.instance import FOLDER, Instance, serve
@@ -157,14 +158,18 @@ def test_metrics_may_be_published_in_our_namespace_only() -> None:
 
 
 def test_objects_may_be_written_under_the_prefixes_only() -> None:
-    """Events, dead letters and the ledger; reading and deleting are options, on the same objects."""
+    """Events, dead letters and the ledger. Options: reading them, and deleting dead letters and doctor's canaries."""
     by_sid = {s["Sid"]: s for s in statements()}
     by_action = {s["Action"]: s for s in by_sid.values() if isinstance(s["Action"], str)}
     prefixes = [
         f"arn:aws:s3:::my-event-archive/{VALUES[name]}*" for name in ("EventPrefix", "DeadLetterPrefix", "LedgerPrefix")
     ]
-    for action in ("s3:PutObject", "s3:GetObject", "s3:DeleteObject"):
+    for action in ("s3:PutObject", "s3:GetObject"):
         assert prefixes == [text(resource, VALUES) for resource in by_action[action]["Resource"]]
+    deletable = ["dead-letter/*", f"events/{CANARY_FOLDER}*", f"ledger/{CANARY_FOLDER}*"]
+    assert [f"arn:aws:s3:::my-event-archive/{name}" for name in deletable] == [
+        text(resource, VALUES) for resource in by_action["s3:DeleteObject"]["Resource"]
+    ]
     assert "arn:aws:s3:::my-event-archive" == text(by_action["s3:ListBucket"]["Resource"], VALUES)
     identities = by_sid["ReadWhichTopicsItHolds"]
     wanted = f"arn:aws:s3:::my-event-archive/{VALUES['LedgerPrefix']}*/topic.json"
