@@ -30,7 +30,7 @@ def wait_for_commits(
 ) -> None:
     wait_until(
         lambda: offsets.items() <= broker.committed_offsets(group).items(),
-        40,
+        60,  # new partitions are noticed after METADATA_REFRESH_MS
         lambda: f"committed: {broker.committed_offsets(group)}\n{worker.log_tail()}",
     )
 
@@ -47,7 +47,7 @@ def test_added_partitions_are_read_from_their_beginning(
     """While it runs: nothing is skipped, nothing overwritten, and `verify` proves all partitions."""
     topic = make_topic(2)
     expected = produce(topic, [b"old-0"] * 5, partition=0) | produce(topic, [b"old-1"] * 5, partition=1)
-    worker = start_worker(topic, app="tests.integration.apps.quick_metadata")
+    worker = start_worker(topic)
     wait_for_commits(broker, group, next_offsets(expected), worker)
     broker.admin.create_partitions([NewPartitions(topic, 4)])[topic].result(30)
     wait_until(lambda: 4 == len(broker.admin.list_topics(topic, timeout=10).topics[topic].partitions), 20, "partitions")
