@@ -24,6 +24,8 @@ for attempt in 1 2 3 4 5; do
 done
 systemctl daemon-reload
 systemctl enable --now docker.service streams-lifecycle.service
+# Before the worker: one that never gets ready has figures and alarms all the same.
+systemctl enable --now streams-watch.timer
 # It starts again by itself when the secret or the image cannot be had yet.
 systemctl enable streams.service
 systemctl start --no-block streams.service
@@ -36,5 +38,4 @@ until curl --silent --fail --max-time 5 --noproxy '*' --output /dev/null "$ready
   fi
   sleep "${RETRY_SECONDS:-10}"
 done
-systemctl enable --now streams-watch.timer
 echo "the worker is ready"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Once a minute: the figures of this worker's /metrics to CloudWatch, one sample a worker, under the group's name. So
-# their average is the backlog per instance, which the group scales on. An unhealthy worker is restarted: Docker only
-# tells, it does nothing.
+# their average is the backlog per instance, which the group scales on. A lag that is unknown is no sample, never 0.
+# An unhealthy worker is restarted: Docker only tells, it does nothing.
 set -euo pipefail
 
 if [[ $(docker inspect --format '{{.State.Health.Status}}' streams) == unhealthy ]]; then
@@ -18,12 +18,18 @@ data=$(awk -v group="$GROUP" '
     printf "%s{\"MetricName\":\"%s\",\"Unit\":\"%s\",\"Value\":%.3f,", (some++ ? "," : "["), name, unit, value
     printf "\"Dimensions\":[{\"Name\":\"AutoScalingGroupName\",\"Value\":\"%s\"}]}", group
   }
-  /^streams_partition_lag_events\{/ { lag += $NF }
+  /^streams_partition_lag_events\{/ { lag += $NF; partitions++ }
+  /^streams_lag_unknown_partitions / { unknown = $NF }
+  /^streams_rebalances_total / { joined = $NF }
+  /^streams_condition_active\{condition="(kafka_unreachable|group_not_joined)"\}/ { outside += $NF }
   /^streams_partition_oldest_pending_seconds\{/ { if ($NF > oldest) oldest = $NF }
   /^streams_partition_time_to_loss_seconds\{/ && $NF != "+Inf" { if (loss == "" || $NF + 0 < loss) loss = $NF + 0 }
   /^streams_sink_failing / { failing = $NF }
   END {
-    metric("LagEvents", "Count", lag)
+    # As in /stats: a worker without partitions has no lag, but only where the group has said so and it is still in it.
+    blind = unknown > 0 || (!partitions && (!joined || outside))
+    if (!blind) metric("LagEvents", "Count", lag)
+    metric("LagUnknown", "Count", blind)
     metric("OldestPendingSeconds", "Seconds", oldest)
     metric("SinkFailing", "Count", failing)
     if (loss != "") metric("TimeToLossSeconds", "Seconds", loss)

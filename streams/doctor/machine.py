@@ -65,9 +65,12 @@ def connection_pool(settings: Settings) -> Finding:
 
 
 def memory(max_in_flight_bytes: int, available_bytes: int, source: str) -> Finding:
-    """Whether events in flight, with what is held around them, fit the memory."""
+    """Whether events in flight, with what is held around them, fit the memory; batches of any size may come on top."""
     check, most = "memory", IDLE_BYTES + HELD_TIMES * max_in_flight_bytes
-    need = f"up to {_mib(most)} needed ({_mib(IDLE_BYTES)} + {HELD_TIMES} x STREAMS_MAX_IN_FLIGHT_BYTES)"
+    need = (
+        f"up to {_mib(most)} needed ({_mib(IDLE_BYTES)} + {HELD_TIMES} x STREAMS_MAX_IN_FLIGHT_BYTES; more only for a "
+        "batch that is far larger once it is unpacked)"
+    )
     if most <= available_bytes:
         return ok(check, f"{_mib(available_bytes)} ({source}), {need}")
     fitting = (available_bytes - IDLE_BYTES) // HELD_TIMES // 1024**2

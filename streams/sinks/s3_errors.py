@@ -73,8 +73,9 @@ _CREDENTIALS_REMEDY: Final = (
     "instance, task or service account)."
 )
 PERMISSION_REMEDY: Final = (
-    "Allow the worker's role s3:PutObject on arn:aws:s3:::BUCKET/* in its IAM policy (s3:PutObjectTagging too where "
-    "STREAMS_S3_TAGS is set), and check that no bucket policy, service control policy or VPC endpoint policy denies it."
+    "Allow the worker's role s3:PutObject under the prefixes of events, dead letters and ledger in its IAM policy "
+    "(s3:PutObjectTagging too where STREAMS_S3_TAGS is set; `faust -A streams doctor` prints it), and check that no "
+    "bucket policy, service control policy or VPC endpoint policy denies it."
 )
 _BUCKET_REMEDY: Final = "Create the bucket, or correct STREAMS_S3_BUCKET or STREAMS_S3_ENDPOINT_URL."
 _KMS_REMEDY: Final = (

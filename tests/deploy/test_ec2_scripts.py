@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -11,10 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from streams.metrics import Metrics
+from streams.stats import Kind
 from tests.conftest import require
 from tests.deploy.instance import FOLDER, Instance, Pages, serve
 from tests.services.install import ROOT, SYSTEMD_ANALYZE
 from tests.services.waiting import wait_until
+from tests.unit.status_of_nobody import StatusOfNobody
 
 SCRIPTS = sorted(FOLDER.glob("*.sh"))
 UNITS = sorted([*FOLDER.glob("*.service"), *FOLDER.glob("*.timer")])
@@ -149,6 +153,12 @@ METRICS = """\
 # HELP streams_partition_lag_events Events not durable yet.
 streams_partition_lag_events{partition="0",topic="orders"} 1200.0
 streams_partition_lag_events{partition="1",topic="orders"} 1.5e+06
+streams_lag_unknown_partitions 0.0
+streams_rebalances_total 3.0
+streams_rebalances_created 1.7e+09
+streams_condition_active{condition="kafka_unreachable"} 0.0
+streams_condition_active{condition="group_not_joined"} 0.0
+streams_condition_active{condition="end_offsets_old"} 1.0
 streams_partition_oldest_pending_seconds{partition="0",topic="orders"} 9.5
 streams_partition_oldest_pending_seconds{partition="1",topic="orders"} 12.25
 streams_partition_time_to_loss_seconds{partition="0",topic="orders"} +Inf
@@ -171,27 +181,85 @@ def test_figures_of_a_worker_are_published(instance: Instance) -> None:
     assert (0, "") == (code, output)
     assert {
         "LagEvents": ("Count", 1_501_200),
+        "LagUnknown": ("Count", 0),
         "OldestPendingSeconds": ("Seconds", 12.25),
         "SinkFailing": ("Count", 1),
         "TimeToLossSeconds": ("Seconds", 90_000),
     } == published(instance)
 
 
-def test_spare_worker_counts_as_one_without_backlog(instance: Instance) -> None:
-    """Without partitions there is a sample of 0, so that the average stays the backlog per instance."""
-    with serve({"/metrics": "streams_sink_failing 0.0\n"}) as pages:
+SPARE = {
+    "streams_lag_unknown_partitions": 0.0,
+    "streams_rebalances_total": 1.0,
+    'streams_condition_active{condition="kafka_unreachable"}': 0.0,
+    'streams_condition_active{condition="group_not_joined"}': 0.0,
+    "streams_sink_failing": 0.0,
+}
+ZERO = {"LagEvents": ("Count", 0), "OldestPendingSeconds": ("Seconds", 0), "SinkFailing": ("Count", 0)}
+
+
+def published_of(instance: Instance, metrics: dict[str, float]) -> dict[str, tuple[str, float]]:
+    text = "".join(f"{name} {value}\n" for name, value in metrics.items())
+    with serve({"/metrics": text}) as pages:
         assert (0, "") == instance.run(FOLDER / "watch.sh", {"METRICS_URL": f"{pages.url}/metrics"})
-    zero = {"LagEvents": ("Count", 0), "OldestPendingSeconds": ("Seconds", 0), "SinkFailing": ("Count", 0)}
-    assert zero == published(instance)
+    return published(instance)
+
+
+def test_spare_worker_counts_as_one_without_backlog(instance: Instance) -> None:
+    """The group has given it no partition: a sample of 0, so that the average stays the backlog per instance."""
+    assert ZERO | {"LagUnknown": ("Count", 0)} == published_of(instance, SPARE)
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        {'streams_partition_lag_events{partition="0",topic="orders"}': 7.0, "streams_lag_unknown_partitions": 1.0},
+        {"streams_lag_unknown_partitions": 2.0},
+        {"streams_rebalances_total": 0.0},
+        {'streams_condition_active{condition="kafka_unreachable"}': 1.0},
+        {'streams_condition_active{condition="group_not_joined"}': 1.0},
+    ],
+    ids=["one of two", "all", "not joined yet", "no broker", "out of the group"],
+)
+def test_unknown_lag_is_no_sample_and_said(instance: Instance, known: dict[str, float]) -> None:
+    """As /stats has null then: a 0 would make the group smaller. The worker still counts as one that is there."""
+    found = published_of(instance, SPARE | known)
+    assert "LagEvents" not in found
+    assert {"LagUnknown": ("Count", 1), "SinkFailing": ("Count", 0)} == {
+        name: value for name, value in found.items() if name != "OldestPendingSeconds"
+    }
+
+
+@pytest.mark.parametrize("kind", [None, Kind.BROKERS_DOWN, Kind.NOT_JOINED, Kind.END_OFFSETS_OLD])
+@pytest.mark.parametrize("assigned", [True, False])
+def test_lag_is_left_out_where_stats_has_null(instance: Instance, kind: Kind | None, assigned: bool) -> None:
+    """With the real pages of a worker without partitions: both come to the same answer."""
+    status = StatusOfNobody()
+    status.assigned, status.stats.rebalances = assigned, int(assigned)
+    if kind is not None:
+        status.stats.conditions.begin(kind, "A test.", "Nothing.")
+    with serve({"/metrics": Metrics(status).render().decode()}) as pages:
+        assert (0, "") == instance.run(FOLDER / "watch.sh", {"METRICS_URL": f"{pages.url}/metrics"})
+    found = published(instance).get("LagEvents")
+    assert status.document()["lag"] == (None if found is None else found[1])
+
+
+def test_worker_that_loses_its_brokers_tells_the_lag_while_it_is_known(instance: Instance) -> None:
+    """Ends are old after 30 s; until then the lag of its partitions is what /stats shows, too."""
+    lag = {'streams_partition_lag_events{partition="0",topic="orders"}': 7.0}
+    away = {'streams_condition_active{condition="kafka_unreachable"}': 1.0}
+    assert ("Count", 7) == published_of(instance, SPARE | lag | away)["LagEvents"]
 
 
 def test_names_of_the_metrics_are_the_workers() -> None:
     """What watch.sh looks for is what streams/metrics.py makes."""
-    names = {word for word in (FOLDER / "watch.sh").read_text().replace("\\", "/").split("/") if "streams_" in word}
-    wanted = {name.strip("^ {") for name in names}
+    script = (FOLDER / "watch.sh").read_text()
+    wanted = {name.removesuffix("_total") for name in re.findall(r"/\^(streams_\w+)", script)}
     made = (ROOT / "streams" / "metrics.py").read_text()
-    assert 4 == len(wanted)
+    assert 7 == len(wanted)
     assert [] == [name for name in wanted if f'"{name}"' not in made]
+    (conditions,) = re.findall(r'condition="\(([a-z_|]+)\)"', script)
+    assert {Kind.BROKERS_DOWN, Kind.NOT_JOINED} == {Kind(name) for name in conditions.split("|")}
 
 
 def test_worker_without_a_page_publishes_nothing(instance: Instance) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from deploy.ec2.build import MAX_WORKERS, TEMPLATE, written
+from streams.doctor.remedies import CANARY_FOLDER
 from streams.settings import load_settings
 from tests.deploy.conftest import SETTINGS
 from tests.deploy.instance import FOLDER, Instance, serve
@@ -157,14 +158,18 @@ def test_metrics_may_be_published_in_our_namespace_only() -> None:
 
 
 def test_objects_may_be_written_under_the_prefixes_only() -> None:
-    """Events, dead letters and the ledger; reading and deleting are options, on the same objects."""
+    """Events, dead letters and the ledger. Options: reading them, and deleting dead letters and doctor's canaries."""
     by_sid = {s["Sid"]: s for s in statements()}
     by_action = {s["Action"]: s for s in by_sid.values() if isinstance(s["Action"], str)}
     prefixes = [
         f"arn:aws:s3:::my-event-archive/{VALUES[name]}*" for name in ("EventPrefix", "DeadLetterPrefix", "LedgerPrefix")
     ]
-    for action in ("s3:PutObject", "s3:GetObject", "s3:DeleteObject"):
+    for action in ("s3:PutObject", "s3:GetObject"):
         assert prefixes == [text(resource, VALUES) for resource in by_action[action]["Resource"]]
+    deletable = ["dead-letter/*", f"events/{CANARY_FOLDER}*", f"ledger/{CANARY_FOLDER}*"]
+    assert [f"arn:aws:s3:::my-event-archive/{name}" for name in deletable] == [
+        text(resource, VALUES) for resource in by_action["s3:DeleteObject"]["Resource"]
+    ]
     assert "arn:aws:s3:::my-event-archive" == text(by_action["s3:ListBucket"]["Resource"], VALUES)
     identities = by_sid["ReadWhichTopicsItHolds"]
     wanted = f"arn:aws:s3:::my-event-archive/{VALUES['LedgerPrefix']}*/topic.json"
@@ -286,6 +291,13 @@ def test_absent_data_is_an_alarm() -> None:
     assert {"notBreaching"} == set(treated.values())
 
 
+def test_absence_is_told_by_a_figure_that_every_worker_publishes() -> None:
+    """Not by one that is left out while it is unknown: a worker that runs is not absent."""
+    always = re.findall(r'^ +metric\("(\w+)"', (FOLDER / "watch.sh").read_text(), re.MULTILINE)
+    assert {"LagUnknown", "OldestPendingSeconds", "SinkFailing"} == set(always)
+    assert RESOURCES["AbsentAlarm"]["Properties"]["MetricName"] in always
+
+
 # -- user data --------------------------------------------------------------------------------------------------------
 
 
@@ -377,9 +389,9 @@ def test_user_data_sets_an_instance_up(instance: Instance, metadata_url: str) ->
     assert [
         "systemctl daemon-reload",
         "systemctl enable --now docker.service streams-lifecycle.service",
+        "systemctl enable --now streams-watch.timer",
         "systemctl enable streams.service",
         "systemctl start --no-block streams.service",
-        "systemctl enable --now streams-watch.timer",
     ] == instance.calls("systemctl")
     for name in ("unit.env", "streams.env"):
         assert 0o600 == (instance.folder / "etc/streams" / name).stat().st_mode & 0o777
@@ -397,10 +409,11 @@ def test_user_data_sets_an_instance_up(instance: Instance, metadata_url: str) ->
 
 
 def test_worker_that_never_gets_ready_fails_the_deployment(instance: Instance, metadata_url: str) -> None:
-    """CloudFormation is told of the failure and rolls back."""
+    """CloudFormation is told of the failure and rolls back; where it does not, the worker has figures and alarms."""
     code, output = boot(instance, metadata_url, "/nothing")
     assert 1 == code
     assert "the worker is not ready after 1 s" in output
+    assert ["systemctl enable --now streams-watch.timer"] == instance.calls("systemctl enable --now streams-watch")
     assert signal(1) == instance.calls("cfn-signal")
 
 

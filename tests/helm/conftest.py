@@ -58,11 +58,14 @@ class Helm:
             check=False,
         )
 
-    def template(self, values: Values, release: str = "orders") -> subprocess.CompletedProcess[str]:
-        return self.run(["template", release, str(CHART), "--kube-version", KUBERNETES_VERSION], values)
+    def template(
+        self, values: Values, release: str = "orders", version: str = KUBERNETES_VERSION
+    ) -> subprocess.CompletedProcess[str]:
+        return self.run(["template", release, str(CHART), "--kube-version", version], values)
 
-    def manifests(self, values: Values, release: str = "orders") -> Manifests:
-        rendered = self.template(values, release)
+    def manifests(self, values: Values, release: str = "orders", version: str = KUBERNETES_VERSION) -> Manifests:
+        """What the chart renders for this version of Kubernetes."""
+        rendered = self.template(values, release, version)
         assert rendered.returncode == 0, rendered.stderr
         documents = [document for document in yaml.safe_load_all(rendered.stdout) if document]
         by_kind = {_kind(document): document for document in documents}

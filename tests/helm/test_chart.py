@@ -67,8 +67,23 @@ def test_chart_passes_strict_lint(helm: Helm, values: Values) -> None:
 @pytest.mark.parametrize("values", [with_settings(), EVERYTHING], ids=["smallest", "everything"])
 def test_manifests_match_the_schemas_of_kubernetes(helm: Helm, values: Values, version: str) -> None:
     """Every manifest is one that this version of Kubernetes accepts, without an unknown field."""
-    for manifest in helm.manifests(values).values():
+    for manifest in helm.manifests(values, version=version).values():
         kubernetes_validate.validate(manifest, version, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("version", "policy"),
+    [
+        ("1.26.15", None),
+        ("v1.26.15-eks-49f1e8e", None),
+        ("1.27.0", "AlwaysAllow"),
+        ("v1.27.1-eks-2f008fe", "AlwaysAllow"),
+    ],
+)
+def test_workers_that_are_not_ready_hold_up_no_drain(helm: Helm, version: str, policy: str | None) -> None:
+    """Wherever Kubernetes has the field by default, under EKS's names of versions, too."""
+    budget = helm.manifests(with_settings(), version=version)["PodDisruptionBudget"]
+    assert policy == budget["spec"].get("unhealthyPodEvictionPolicy")
 
 
 def test_everything_asked_for_is_rendered(helm: Helm) -> None:

@@ -155,7 +155,7 @@ def test_custom_resources_are_checked_strictly(helm: Helm) -> None:
 @pytest.mark.parametrize("values", ALL.values(), ids=ALL)
 def test_other_manifests_match_the_schemas_of_kubernetes(helm: Helm, values: Values, version: str) -> None:
     """StatefulSet, HorizontalPodAutoscaler, NetworkPolicy and the rest are what this version accepts."""
-    manifests = helm.manifests(values)
+    manifests = helm.manifests(values, version=version)
     assert {"NetworkPolicy", "Pod", "Service"} < manifests.keys()
     for kind, manifest in manifests.items():
         if kind not in CUSTOM:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
 from confluent_kafka.admin import NewPartitions
 
 from tests.conftest import MakeTopic, Produce
@@ -28,7 +30,7 @@ def wait_for_commits(
 ) -> None:
     wait_until(
         lambda: offsets.items() <= broker.committed_offsets(group).items(),
-        40,
+        60,  # new partitions are noticed after METADATA_REFRESH_MS
         lambda: f"committed: {broker.committed_offsets(group)}\n{worker.log_tail()}",
     )
 
@@ -45,7 +47,7 @@ def test_added_partitions_are_read_from_their_beginning(
     """While it runs: nothing is skipped, nothing overwritten, and `verify` proves all partitions."""
     topic = make_topic(2)
     expected = produce(topic, [b"old-0"] * 5, partition=0) | produce(topic, [b"old-1"] * 5, partition=1)
-    worker = start_worker(topic, app="tests.integration.apps.quick_metadata")
+    worker = start_worker(topic)
     wait_for_commits(broker, group, next_offsets(expected), worker)
     broker.admin.create_partitions([NewPartitions(topic, 4)])[topic].result(30)
     wait_until(lambda: 4 == len(broker.admin.list_topics(topic, timeout=10).topics[topic].partitions), 20, "partitions")
@@ -106,3 +108,18 @@ def test_group_moves_with_its_offsets(
     archive.assert_complete(expected)
     assert 7 == second.stats()["totals"]["events"], "none was written twice"
     run_command("verify", topics=topic, settings=settings, check=0)
+
+
+@pytest.mark.parametrize(("unpacked_by", "taken"), [("producer", True), ("uncompressed", False)])
+def test_topic_whose_batches_the_broker_unpacks_takes_none_that_are_large_inside(
+    broker: KafkaBroker, unpacked_by: str, taken: bool
+) -> None:
+    """20 MB of zeros are a kilobyte of zstd: measured as they come, or against `max.message.bytes` (1 MB) unpacked."""
+    topic = f"unpacked-{uuid.uuid4().hex[:12]}"
+    broker.create_topic(topic, 1, {"compression.type": unpacked_by})
+    producer = EventProducer(broker.bootstrap_servers, {"compression.type": "zstd", "message.max.bytes": 30_000_000})
+    if taken:
+        producer.produce(topic, [bytes(20_000_000)])
+    else:
+        with pytest.raises(AssertionError, match="MSG_SIZE_TOO_LARGE"):
+            producer.produce(topic, [bytes(20_000_000)])
