@@ -16,6 +16,7 @@ from confluent_kafka import KafkaError, KafkaException
 from streams.consumer.lives import TopicLives
 from streams.consumer.watermark import PartitionWatermark
 from streams.kafka.admin import KafkaAdmin, Topic
+from streams.kafka.explanations import plain_words
 from streams.record import TopicPartition
 from streams.stats import Conditions, Kind
 
@@ -238,7 +239,7 @@ class KafkaWatch:
         elif error.code() == KafkaError._ALL_BROKERS_DOWN:
             self._unreachable(error)  # the next look ends it where one is back already
         else:
-            logger.debug("librdkafka: %s: %s", error.name(), error.str())
+            logger.debug("librdkafka: %s: %s", error.name(), plain_words(error.str()))
 
     def lost(self) -> None:
         """The group has dropped this worker, which joins again by itself."""
