@@ -422,6 +422,8 @@ def test_outage_of_the_only_broker_is_said_and_ends_by_itself(
     wait_committed(own_broker, group, next_offsets(expected))
     archive.assert_complete(expected)
     assert 3 == worker.log().count("kafka_unreachable is over")
+    assert "end_offsets_old" not in worker.log(), "the outage says it"
+    assert "[^-StreamsApp]" not in worker.log(), "Faust's own lines are quiet"
 
 
 def test_lag_is_unknown_while_the_broker_is_frozen(
@@ -435,6 +437,7 @@ def test_lag_is_unknown_while_the_broker_is_frozen(
     own_broker.freeze()
     wait_condition(worker, "kafka_unreachable", 40)
     wait_until(lambda: worker.stats()["lag"] is None, 60, lambda: f"{worker.stats()['lag']}")
+    assert {"kafka_unreachable"} == conditions(worker).keys(), "one condition says it all"
     own_broker.thaw()
     wait_until(lambda: worker.stats()["lag"] == 0, 60, worker.log_tail)
 
