@@ -300,8 +300,8 @@ class KafkaWatch:
                 self._conditions.begin(
                     Kind.END_OFFSETS_OLD,
                     f"The end of {tp} has not been read for {now - self.ends[tp][1]:.0f} s, so its lag is unknown.",
-                    "Is the broker that leads it up, and may this user DESCRIBE the topic? `faust -A streams doctor` says "
-                    "which is not.",
+                    "Is the broker that leads it up, and may this user DESCRIBE the topic? `faust -A streams doctor` "
+                    "says which is not.",
                     subject=str(tp),
                 )
             else:
