@@ -25,6 +25,7 @@ from tests.services.archive import Archive, next_offsets
 from tests.services.install import KAFKA
 from tests.services.kafka import KafkaBroker
 from tests.services.kafka_cluster import KafkaCluster
+from tests.services.kafka_proxy import Level, ProxiedBroker
 from tests.services.producer import EventProducer, Expected
 from tests.services.s3_faults import SERVICE_UNAVAILABLE, Delay, matching
 from tests.services.s3_proxy import S3FaultProxy
@@ -484,6 +485,41 @@ def test_coordinator_that_dies_rewinds_nothing(
     archive.assert_complete(expected)
     total = first.stats()["totals"]["events"]
     assert total <= len(expected) * 1.2, "events were written again, far beyond what was in flight"
+
+
+@pytest.mark.parametrize("level", ["group", "partition"])
+def test_coordinator_that_is_loading_rewinds_nothing(
+    level: Level, tmp_path: Path, start_worker: StartWorker, archive: Archive, group: str
+) -> None:
+    """It says so instead of the committed offsets: nothing is begun, no offset falls, nothing is written twice."""
+    require(KAFKA)
+    with ProxiedBroker(tmp_path / "kafka") as broker:
+        broker.create_topic("events", 4)
+        settings = SESSION | {"STREAMS_KAFKA_BOOTSTRAP_SERVERS": broker.proxy.address}
+        produce = EventProducer(broker.bootstrap_servers).produce
+        first = start_worker("events", settings)
+        before = spread(produce, "events", 4, 800)
+        wait_committed(broker, group, next_offsets(before))
+        first.terminate()
+        assert 0 == first.wait(30), first.log_tail()
+        after = spread(produce, "events", 4, 400, 10_000)
+        broker.proxy.loading = level
+        second = start_worker("events", settings, wait=False)
+        wait_until(lambda: _answers(second), 60, second.log_tail)
+        wait_condition(second, "position_unknown", 60)
+        told = broker.proxy.refused
+        wait_until(lambda: broker.proxy.refused > told + 3, 30, second.log_tail)
+        assert "did not say what is committed" in conditions(second)["position_unknown"]["detail"]
+        assert 0 == second.stats()["totals"]["events"], "something was begun without a committed offset"
+        wait_committed(broker, group, next_offsets(before), 1)
+        broker.proxy.loading = None
+        wait_committed(broker, group, next_offsets(before | after))
+        archive.assert_complete(before | after)
+        assert len(after) == second.stats()["totals"]["events"], "events were written again"
+        wait_condition(second, "position_unknown", active=False)
+        second.terminate()
+        assert 0 == second.wait(30), second.log_tail()
+        assert broker.proxy.problem is None
 
 
 def test_topics_made_under_a_pattern_are_read_while_workers_restart(
