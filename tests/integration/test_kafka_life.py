@@ -487,6 +487,53 @@ def test_coordinator_that_dies_rewinds_nothing(
     assert total <= len(expected) * 1.2, "events were written again, far beyond what was in flight"
 
 
+def test_follower_that_lags_or_lacks_the_position_ends_nothing(
+    cluster: KafkaCluster, start_worker: StartWorker, archive: Archive, group: str
+) -> None:
+    """A consumer in a rack is sent to its broker, which is no leader: what that one has not, the leader has (KIP-392).
+
+    OFFSET_OUT_OF_RANGE from a follower says nothing about the topic: nothing is lost, held or begun again. One that
+    stops is left alone, and what the leader takes meanwhile is read there.
+    """
+    topic = "followed"
+    cluster.create_topic(topic, 1)
+    leading, coordinator = cluster.leader(topic, 0), cluster.coordinator(group)
+    number = next(at for at, node in enumerate(cluster.nodes) if node not in (leading, coordinator))
+    follower, proxy = cluster.nodes[number], cluster.proxies[number]
+    produce = EventProducer(cluster.addresses("PLAINTEXT"), {"message.timeout.ms": 120_000}).produce
+    settings = SESSION | {
+        "STREAMS_KAFKA_BOOTSTRAP_SERVERS": ",".join(one.address for one in cluster.proxies),
+        "STREAMS_KAFKA_CLIENT_RACK": follower.rack,
+    }
+    worker = start_worker(topic, settings)
+    expected = spread(produce, topic, 1, 300)
+    wait_committed(leading, group, next_offsets(expected))
+    fetches = proxy.fetches
+    wait_until(lambda: proxy.fetches > fetches + 5, 30, "nothing is fetched from the follower")
+
+    proxy.out_of_range = 3
+    expected |= spread(produce, topic, 1, 200, 1_000)
+    wait_until(lambda: proxy.out_of_range == 0, 60, lambda: f"{proxy.out_of_range} left")
+    wait_committed(leading, group, next_offsets(expected))
+
+    follower.freeze()
+    expected |= spread(produce, topic, 1, 200, 2_000)
+    # Asked of the worker: whoever asks Kafka for the offsets now may be asking the one that stands still.
+    wait_until(lambda: worker.stats()["totals"]["events"] == len(expected), 90, worker.log_tail)
+    follower.thaw()
+    expected |= spread(produce, topic, 1, 100, 3_000)
+    wait_committed(leading, group, next_offsets(expected))
+
+    archive.assert_complete(expected)
+    stats = worker.stats()
+    assert (len(expected), "running") == (stats["totals"]["events"], stats["state"]), "events were written again"
+    assert {"topic_recreated", "topic_gone"}.isdisjoint(conditions(worker))
+    assert "left Kafka's retention" not in worker.log()
+    worker.terminate()
+    assert 0 == worker.wait(30), worker.log_tail()
+    assert [None] * 3 == [one.problem for one in cluster.proxies]
+
+
 @pytest.mark.parametrize("level", ["group", "partition"])
 def test_coordinator_that_is_loading_rewinds_nothing(
     level: Level, tmp_path: Path, start_worker: StartWorker, archive: Archive, group: str

@@ -1,5 +1,6 @@
 """Three Kafka brokers: set up as a Confluent Cloud cluster is (TLS, SASL, ACLs, three replicas, no topic for nothing),
-or, with `secure=False`, plain ones whose topics may have a single replica, so that one broker's death is seen.
+or, with `secure=False`, plain ones whose topics may have a single replica, so that one broker's death is seen, and
+whose clients may go through a proxy. Each broker is in a rack of its own.
 
 What a plain Apache broker cannot do is done the nearest way: each API key is a user of its own (in Confluent Cloud the
 keys of a service account share its ACLs), and a policy class of the tests refuses topics without three replicas.
@@ -33,6 +34,7 @@ from confluent_kafka.admin import (
 from tests.services.certificates import make_certificates
 from tests.services.install import KAFKA_JARS
 from tests.services.kafka import PASSWORD, SUPERUSER, KafkaBroker
+from tests.services.kafka_proxy import KafkaProxy
 from tests.services.waiting import wait_until
 
 NODES = 3
@@ -51,15 +53,24 @@ class _Node(KafkaBroker):
         self.plain_users = plain_users
         super().__init__(directory, secure=secure)
         self.number = number
+        self.proxy: KafkaProxy | None = None if secure else KafkaProxy()
 
     @property
     def voter(self) -> str:
         return f"{self.number}@127.0.0.1:{self._controller_port}"
 
+    @property
+    def rack(self) -> str:
+        return f"rack-{self.number}"
+
     def _properties(self) -> dict[str, str]:
+        own = super()._properties()
         return {
-            **super()._properties(),
+            **(own if self.proxy is None else self.proxy.added_to(own)),
             "node.id": str(self.number),
+            # Consumers that name their rack are sent to its broker, though it is no leader (KIP-392).
+            "broker.rack": self.rack,
+            "replica.selector.class": "org.apache.kafka.common.replica.RackAwareReplicaSelector",
             "controller.quorum.voters": self.voters,
             "default.replication.factor": "3",
             "offsets.topic.replication.factor": "3",
@@ -127,6 +138,8 @@ class KafkaCluster:
     def kill(self) -> None:
         for node in self.nodes:
             node.kill()
+            if node.proxy is not None:
+                node.proxy.close()
 
     @property
     def any(self) -> KafkaBroker:
@@ -136,6 +149,11 @@ class KafkaCluster:
     def addresses(self, security_protocol: str) -> str:
         """The bootstrap servers with this listener, separated by commas."""
         return ",".join(node.address(security_protocol) for node in self.nodes)
+
+    @property
+    def proxies(self) -> list[KafkaProxy]:
+        """In front of each broker, in the order of `nodes`; only where the cluster is plain."""
+        return [node.proxy for node in self.nodes if node.proxy is not None]
 
     def create_topic(self, name: str, partitions: int = 1, *, replicas: int = NODES) -> None:
         self.any.create_topic(name, partitions, replication_factor=replicas)
@@ -157,8 +175,8 @@ class KafkaCluster:
         return self.nodes[self._leader(OFFSETS_TOPIC, number) - 1]
 
     def _offsets_topic_is_there(self, group: str) -> bool:
-        with contextlib.suppress(KafkaException):  # not its coordinator, while the topic is being made
-            self.any.admin.describe_consumer_groups([group])[group].result(30)
+        with contextlib.suppress(KafkaException, TimeoutError):  # not its coordinator, while the topic is being made
+            self.any.admin.describe_consumer_groups([group])[group].result(10)
         return OFFSETS_TOPIC in self.any.admin.list_topics(timeout=10).topics
 
     def leader(self, topic: str, partition: int) -> KafkaBroker:
