@@ -487,8 +487,17 @@ def test_coordinator_that_dies_rewinds_nothing(
     assert total <= len(expected) * 1.2, "events were written again, far beyond what was in flight"
 
 
+@pytest.fixture
+def racks(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[KafkaCluster]:
+    """Three plain brokers, each in a rack of its own and behind a proxy."""
+    require(KAFKA)
+    with KafkaCluster(tmp_path / "racks", secure=False, racks=True) as cluster:
+        yield cluster
+        show_on_failure(request, cluster.log_tail)
+
+
 def test_follower_that_lags_or_lacks_the_position_ends_nothing(
-    cluster: KafkaCluster, start_worker: StartWorker, archive: Archive, group: str
+    racks: KafkaCluster, start_worker: StartWorker, archive: Archive, group: str
 ) -> None:
     """A consumer in a rack is sent to its broker, which is no leader: what that one has not, the leader has (KIP-392).
 
@@ -496,13 +505,13 @@ def test_follower_that_lags_or_lacks_the_position_ends_nothing(
     stops is left alone, and what the leader takes meanwhile is read there.
     """
     topic = "followed"
-    cluster.create_topic(topic, 1)
-    leading, coordinator = cluster.leader(topic, 0), cluster.coordinator(group)
-    number = next(at for at, node in enumerate(cluster.nodes) if node not in (leading, coordinator))
-    follower, proxy = cluster.nodes[number], cluster.proxies[number]
-    produce = EventProducer(cluster.addresses("PLAINTEXT"), {"message.timeout.ms": 120_000}).produce
+    racks.create_topic(topic, 1)
+    leading, coordinator = racks.leader(topic, 0), racks.coordinator(group)
+    number = next(at for at, node in enumerate(racks.nodes) if node not in (leading, coordinator))
+    follower, proxy = racks.nodes[number], racks.proxies[number]
+    produce = EventProducer(racks.addresses("PLAINTEXT"), {"message.timeout.ms": 120_000}).produce
     settings = SESSION | {
-        "STREAMS_KAFKA_BOOTSTRAP_SERVERS": ",".join(one.address for one in cluster.proxies),
+        "STREAMS_KAFKA_BOOTSTRAP_SERVERS": ",".join(one.address for one in racks.proxies),
         "STREAMS_KAFKA_CLIENT_RACK": follower.rack,
     }
     worker = start_worker(topic, settings)
@@ -531,7 +540,7 @@ def test_follower_that_lags_or_lacks_the_position_ends_nothing(
     assert "left Kafka's retention" not in worker.log()
     worker.terminate()
     assert 0 == worker.wait(30), worker.log_tail()
-    assert [None] * 3 == [one.problem for one in cluster.proxies]
+    assert [None] * 3 == [one.problem for one in racks.proxies]
 
 
 @pytest.mark.parametrize("level", ["group", "partition"])

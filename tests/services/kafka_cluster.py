@@ -1,6 +1,6 @@
 """Three Kafka brokers: set up as a Confluent Cloud cluster is (TLS, SASL, ACLs, three replicas, no topic for nothing),
-or, with `secure=False`, plain ones whose topics may have a single replica, so that one broker's death is seen, and
-whose clients may go through a proxy. Each broker is in a rack of its own.
+or, with `secure=False`, plain ones whose topics may have a single replica, so that one broker's death is seen. With
+`racks=True` each is in a rack of its own and behind a proxy, which clients may go through.
 
 What a plain Apache broker cannot do is done the nearest way: each API key is a user of its own (in Confluent Cloud the
 keys of a service account share its ACLs), and a policy class of the tests refuses topics without three replicas.
@@ -49,11 +49,13 @@ class _Node(KafkaBroker):
     voters: str
     policy: Path
 
-    def __init__(self, directory: Path, number: int, plain_users: tuple[str, ...], *, secure: bool) -> None:
+    def __init__(
+        self, directory: Path, number: int, plain_users: tuple[str, ...], *, secure: bool, racks: bool
+    ) -> None:
         self.plain_users = plain_users
         super().__init__(directory, secure=secure)
         self.number = number
-        self.proxy: KafkaProxy | None = None if secure else KafkaProxy()
+        self.proxy = KafkaProxy() if racks else None
 
     @property
     def voter(self) -> str:
@@ -66,11 +68,8 @@ class _Node(KafkaBroker):
     def _properties(self) -> dict[str, str]:
         own = super()._properties()
         return {
-            **(own if self.proxy is None else self.proxy.added_to(own)),
+            **(own if self.proxy is None else self._rack_properties(self.proxy.added_to(own))),
             "node.id": str(self.number),
-            # Consumers that name their rack are sent to its broker, though it is no leader (KIP-392).
-            "broker.rack": self.rack,
-            "replica.selector.class": "org.apache.kafka.common.replica.RackAwareReplicaSelector",
             "controller.quorum.voters": self.voters,
             "default.replication.factor": "3",
             "offsets.topic.replication.factor": "3",
@@ -81,6 +80,11 @@ class _Node(KafkaBroker):
             "controller.quorum.election.timeout.ms": "500",
             "controller.quorum.fetch.timeout.ms": "1500",
         }
+
+    def _rack_properties(self, properties: dict[str, str]) -> dict[str, str]:
+        """Consumers that name their rack are sent to its broker, though it is no leader (KIP-392)."""
+        selector = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
+        return properties | {"broker.rack": self.rack, "replica.selector.class": selector}
 
     def _java_options(self) -> list[str]:
         # Every decision of the authorizer, allowed ones too.
@@ -100,10 +104,13 @@ class KafkaCluster:
     `delete_key`), OAUTHBEARER takes any unsigned token, as `tests.services.oauth` hands them out.
     """
 
-    def __init__(self, directory: Path, plain_users: tuple[str, ...] = (), *, secure: bool = True) -> None:
+    def __init__(
+        self, directory: Path, plain_users: tuple[str, ...] = (), *, secure: bool = True, racks: bool = False
+    ) -> None:
         self.secure = secure
         self.nodes = [
-            _Node(directory / f"node-{number}", number, plain_users, secure=secure) for number in range(1, NODES + 1)
+            _Node(directory / f"node-{number}", number, plain_users, secure=secure, racks=racks)
+            for number in range(1, NODES + 1)
         ]
         # One authority for all three.
         self.certificates = make_certificates(directory, SUPERUSER)
@@ -152,7 +159,7 @@ class KafkaCluster:
 
     @property
     def proxies(self) -> list[KafkaProxy]:
-        """In front of each broker, in the order of `nodes`; only where the cluster is plain."""
+        """In front of each broker, in the order of `nodes`; only where they have racks."""
         return [node.proxy for node in self.nodes if node.proxy is not None]
 
     def create_topic(self, name: str, partitions: int = 1, *, replicas: int = NODES) -> None:
