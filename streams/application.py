@@ -73,6 +73,8 @@ class StreamsApp(faust.App):
 
     BootStrategy = ConsumerOnly
     mundane_level = "debug"
+    logger = logging.getLogger("faust.app")
+    """Of Faust's own lines about the app ("[^-StreamsApp]: Flush producer buffer..."): as quiet as the rest of them."""
 
     event_topic: Any
     """The topics that the agent reads, as one Faust channel (`_add_agent` makes it)."""

@@ -14,7 +14,7 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaException
 
-from streams.client_property_names import CHECKS, OPTIONS, REFUSED, SETTINGS, is_foreign
+from streams.client_property_names import CHECKS, OPTIONS, SETTINGS, is_foreign, refusal
 from streams.errors import ConfigurationError
 from streams.properties_file import PropertiesSyntaxError, Property, parse_properties
 
@@ -26,7 +26,8 @@ _STORES: Final = {
 }
 _PEM_SUFFIXES: Final = (".pem", ".crt", ".cer")
 _PKCS12_SUFFIXES: Final = (".p12", ".pfx")
-_SECRET_WORDS: Final = ("password", "secret", "passphrase", "pem", "key", "config")
+_TOO_SHORT_FOR_A_SECRET: Final = 3
+"""Characters; such a value is in many a sentence by chance (`0`, `in`)."""
 _END_OF_CHECK: Final = "streams.end.of.check"
 _PLACEHOLDER: Final = re.compile(r"\{\{.*?\}\}|<[A-Z_ -]+>|\$\{.*?\}")
 
@@ -101,8 +102,8 @@ def _understand(path: Path, properties: list[Property]) -> ClientProperties:
 def _meaning(entry: Property, by_key: dict[str, Property]) -> tuple[dict[str, str], dict[str, str]]:
     """The settings that one property gives, and the options of librdkafka's; neither where it means nothing here."""
     key = entry.key
-    if key in REFUSED:
-        raise _LineError(f"may not be set here: {REFUSED[key]}")
+    if (reason := refusal(key)) is not None:
+        raise _LineError(f"may not be set here: {reason}")
     if key in CHECKS and entry.value.strip().lower() != CHECKS[key]:
         raise _LineError("may not be switched off: the brokers' certificates and names are always checked")
     if key in _STORES:
@@ -144,16 +145,18 @@ def _refusal(key: str, value: str) -> str | None:
         return None
     if text.startswith("No such configuration property"):
         return "there is no such property, neither librdkafka's nor Java's; correct its name, or take the line out"
-    return "librdkafka refuses its value" + ("" if _gives_away(key, value, text) else f" ({text})")
+    return f"librdkafka refuses its value ({_without_value(text, value)})"
 
 
-def _gives_away(key: str, value: str, text: str) -> bool:
-    return value in text and any(word in key for word in _SECRET_WORDS)
+def _without_value(text: str, value: str) -> str:
+    """librdkafka's reason; it repeats the value in quotes, or as a number in front of the range that is allowed."""
+    text = re.sub(r" value -?\d+ is ", " value is ", text.replace(f' "{value}"', ""))
+    return text if len(value) <= _TOO_SHORT_FOR_A_SECRET or value not in text else "it repeats the value"
 
 
 def _filled_in(value: str) -> str:
-    if placeholder := _PLACEHOLDER.search(value):
-        raise _LineError(f"still holds the placeholder {placeholder[0]}; put your own value there")
+    if _PLACEHOLDER.search(value):
+        raise _LineError("still holds a placeholder ({{…}}, <…> or ${…}); put your own value there")
     return value.strip()
 
 
@@ -187,7 +190,8 @@ def _jaas_settings(config: str) -> dict[str, str]:
         raise _LineError("is not '<login module> required name=\"value\" ...;'")
     name = module[1].rpartition(".")[2]
     if name not in _JAAS_OPTIONS:
-        raise _LineError(f"{name} is not supported; use one of {', '.join(_JAAS_OPTIONS)}")
+        shown = name if name.endswith("LoginModule") else "its login module"
+        raise _LineError(f"{shown} is not supported; use one of {', '.join(_JAAS_OPTIONS)}")
     if name == "IAMLoginModule":
         return _iam_settings(config[module.end() :])
     options = _jaas_options(config[module.end() :])

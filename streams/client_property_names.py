@@ -35,6 +35,7 @@ OPTIONS: Final = {
     "ssl.truststore.certificates": "ssl.ca.pem",
     "ssl.keystore.certificate.chain": "ssl.certificate.pem",
     "ssl.keystore.key": "ssl.key.pem",
+    "fetch.max.wait.ms": "fetch.wait.max.ms",
 }
 """Java's names of what librdkafka calls otherwise."""
 
@@ -61,6 +62,9 @@ REFUSED: Final = {
     "isolation.level": "only events of committed transactions are archived; take the line out",
     "enable.partition.eof": "the worker needs to know where a partition ends; take the line out",
     "allow.auto.create.topics": "a topic that does not exist is a mistake to be told; take the line out",
+    "heartbeat.interval.ms": "it is a fifteenth of STREAMS_KAFKA_SESSION_TIMEOUT_SECONDS; set that (with "
+    "STREAMS_KAFKA_GROUP_PROTOCOL=consumer it is the brokers' group.consumer.heartbeat.interval.ms)",
+    "topic.blacklist": "STREAMS_TOPICS says what is read; set that",
     "max.poll.interval.ms": "the worker polls at all times, whatever S3 does; take the line out",
     "max.poll.records": _MEMORY,
     "queued.min.messages": _MEMORY,
@@ -71,6 +75,11 @@ REFUSED: Final = {
     "fetch.message.max.bytes": _FETCH,
     "max.partition.fetch.bytes": _FETCH,
     "statistics.interval.ms": "the worker asks for what it needs itself; take the line out",
+    "enabled_events": "the worker must hear of errors, commits and rebalances; take the line out",
+    "internal.termination.signal": "the worker ends librdkafka's threads itself; take the line out",
+    "builtin.features": "it says what librdkafka was built with and changes nothing; take the line out",
+    "enable.sasl.oauthbearer.unsecure.jwt": "a token without a signature proves nothing; set "
+    "STREAMS_KAFKA_OAUTH_TOKEN_URL instead",
     "debug": _LOGS,
     "log_level": _LOGS,
     "log.queue": _LOGS,
@@ -82,6 +91,18 @@ REFUSED: Final = {
     "sasl.kerberos.kinit.cmd": _CODE,
 }
 """Properties that the worker decides by itself, with the reason and what to do."""
+
+REFUSED_PREFIXES: Final = {
+    "test.mock.": "it would read from a mock cluster within the worker instead of the brokers; take the line out",
+}
+"""The same for whole families."""
+
+
+def refusal(key: str) -> str | None:
+    """Why a property may not be set in the file, and what to do; `None` where it may."""
+    families = (reason for prefix, reason in REFUSED_PREFIXES.items() if key.startswith(prefix))
+    return REFUSED.get(key) or next(families, None)
+
 
 CHECKS: Final = {
     "ssl.endpoint.identification.algorithm": "https",

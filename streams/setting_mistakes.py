@@ -157,12 +157,6 @@ def _group(settings: Settings) -> Iterator[Mistake]:
             ("kafka_session_timeout_seconds", "kafka_group_protocol"),
             f"is set, but with {protocol} it is the brokers' group.consumer.session.timeout.ms; take it out.",
         )
-    if "heartbeat.interval.ms" in settings.kafka_options:
-        yield (
-            ("kafka_client_properties", "kafka_group_protocol"),
-            f"heartbeat.interval.ms is set, but with {protocol} it is the brokers' "
-            "group.consumer.heartbeat.interval.ms; take it out.",
-        )
 
 
 def _tls(settings: Settings) -> Iterator[Mistake]:

@@ -19,6 +19,9 @@ def consumer_configuration(settings: Settings) -> dict[str, Any]:
     """The whole configuration of the worker's consumer (librdkafka's names)."""
     fetch_bytes = _fetch_bytes(settings)
     return {
+        # A client properties file may say otherwise: these decide how soon something comes, and nothing else.
+        "fetch.wait.max.ms": 100,
+        "fetch.error.backoff.ms": 100,
         **client_options(settings),
         "group.id": settings.consumer_group,
         **_group(settings),
@@ -29,9 +32,7 @@ def consumer_configuration(settings: Settings) -> dict[str, Any]:
         "enable.partition.eof": True,  # the position behind control records at the end
         "isolation.level": "read_committed",
         "max.poll.interval.ms": MAX_POLL_INTERVAL_MS,
-        "fetch.wait.max.ms": 100,
         "fetch.queue.backoff.ms": 10,
-        "fetch.error.backoff.ms": 100,
         "fetch.max.bytes": fetch_bytes,
         "max.partition.fetch.bytes": fetch_bytes,
         "message.max.bytes": fetch_bytes,  # else it raises fetch.max.bytes

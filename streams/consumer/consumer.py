@@ -597,33 +597,35 @@ class WatermarkConsumer(Consumer):
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Faust's livelock detection only logs, from figures that are not kept here; `health` judges instead."""
 
-    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        raise NotImplementedError("commits go through `commit`")
-
-    async def seek_to_committed(self) -> Mapping[TP, int]:
-        raise NotImplementedError("partitions begin at their committed offsets by themselves")
-
-    async def _seek(self, partition: TP, offset: int) -> None:
-        raise NotImplementedError("the position of a partition is the watermark's")
-
-    async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
-        raise NotImplementedError("the position of a partition is the watermark's")
-
-    async def _getmany(self, active_partitions: Any, timeout: float) -> Any:
-        raise NotImplementedError("events come through `take_in`")
-
-    def _to_message(self, tp: TP, record: Any) -> Any:
-        raise NotImplementedError("events come through `take_in`")
-
     def _new_topicpartition(self, topic: str, partition: int) -> TP:
         return TP(topic, partition)
-
-    async def create_topic(self, topic: str, partitions: int, replication: int, **options: Any) -> None:
-        raise NotImplementedError("streams makes no topics")
 
     def key_partition(self, topic: str, key: bytes | None, partition: int | None = None) -> int | None:
         """Not needed: nothing is produced."""
         return partition
+
+    # --- abstract in Faust, called by nothing that is left of it: each says where it is done instead ------------------
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        raise NotImplementedError("`commit` and the drains commit, through `Commits` and the poller")
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        raise NotImplementedError("`Beginnings` looks up where partitions begin, and `_begin` begins them there")
+
+    async def _seek(self, partition: TP, offset: int) -> None:
+        raise NotImplementedError("`Poller.ask_start` moves a position, together with its watermark")
+
+    async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
+        raise NotImplementedError("`Poller.ask_start` moves a position, together with its watermark")
+
+    async def _getmany(self, active_partitions: Any, timeout: float) -> Any:
+        raise NotImplementedError("`take_in` carries events from the poller's handover to the agents")
+
+    def _to_message(self, tp: TP, record: Any) -> Any:
+        raise NotImplementedError("`runs.message_of` makes Faust's messages, of many records each")
+
+    async def create_topic(self, topic: str, partitions: int, replication: int, **options: Any) -> None:
+        raise NotImplementedError("topics are made by whoever owns them; `preflight` tells of one that is missing")
 
 
 def _commit_point(watermark: PartitionWatermark, epoch: int) -> CommitPoint:

@@ -25,10 +25,10 @@ from confluent_kafka import TopicPartition as _TopicPartition
 
 from streams.consumer.room import Room
 from streams.errors import KafkaReadError
-from streams.kafka.header_names import HeaderReader
+from streams.kafka.header_names import HeaderReader, HeadersLaterError
 from streams.kafka.logs import librdkafka_logger
 from streams.kafka.records import record_of, size_of
-from streams.record import UNKNOWN_LIFE, Life, Record, TopicPartition
+from streams.record import UNKNOWN_LIFE, Headers, Life, Record, TopicPartition
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,9 @@ FULL_PAUSE_SECONDS: Final = 0.5
 """After so long without room the partitions are paused, so that polling serves rebalances and takes no events."""
 REVOKE_GRACE_SECONDS: Final = 5.0
 """On top of the drain's own limit, before the partitions are given away without a last commit."""
+HEADERS_SECONDS: Final = 0.5
+"""The most that all events of a hand-over together wait for headers with names that are not UTF-8: polling goes on, and
+SIGTERM is heard. What has not come by then is read again, and waited for again."""
 CLOSE_SECONDS: Final = 1.0
 """What leaving the group may take; who cannot say goodbye is missed after the session timeout."""
 MAX_COMMIT_BYTES: Final = 500_000
@@ -153,6 +156,7 @@ class Poller:
         self._closed = threading.Event()
         self._consumer: Any = None
         self._headers = HeaderReader(configuration)
+        self._headers_until = 0.0
         self._epoch = 0
         self._owned: dict[TopicPartition, int] = {}
         self._reading: dict[TopicPartition, _Reading] = {}
@@ -295,6 +299,7 @@ class Poller:
         """Give what was read to the event loop: whole, for whatever is in the handover may be taken at any moment."""
         batch: list[Fetched] = []
         again: dict[TopicPartition, int] = {}
+        self._headers_until = monotonic() + HEADERS_SECONDS
         reading: _Reading | None = None
         for message in messages:
             error = message.error()
@@ -311,7 +316,10 @@ class Poller:
             if reading is None or reading.tp in again:
                 continue  # it was given away, or stopped, while this was on its way
             try:
-                record = record_of(message, reading.tp.topic, self._headers.read, reading.start.life)
+                record = record_of(message, reading.tp.topic, self._read_headers, reading.start.life)
+            except HeadersLaterError:
+                again[reading.tp] = message.offset()
+                continue
             except KafkaReadError as error:
                 logger.warning("%s: %s; it is read again", reading.tp, error)
                 again[reading.tp] = message.offset()
@@ -324,6 +332,9 @@ class Poller:
         self._tell_arrived()
         self._read_again(again)
 
+    def _read_headers(self, tp: TopicPartition, offset: int) -> Headers:
+        return self._headers.read(tp, offset, self._headers_until - monotonic())
+
     def _is_read_again(self, message: Any, again: Mapping[TopicPartition, int]) -> bool:
         """Whether this is behind an event that is: an end of its partition must not be counted before that event."""
         return bool(again) and TopicPartition(message.topic(), message.partition()) in again
@@ -331,7 +342,7 @@ class Poller:
     def _read_again(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Go back to events that could not be read whole: nothing behind them has been handed over."""
         starts = {tp: self._reading[tp].start for tp in offsets if tp in self._reading}
-        self._start({tp: replace(start, offset=offsets[tp]) for tp, start in starts.items()})
+        self._read_from({tp: replace(start, offset=offsets[tp]) for tp, start in starts.items()})
 
     def _note_error(self, message: Any, error: KafkaError, batch: list[Fetched]) -> None:
         topic = message.topic()
@@ -393,13 +404,18 @@ class Poller:
 
     def _drain(self, revoked: set[TopicPartition]) -> Mapping[TopicPartition, CommitPoint]:
         """Let the event loop finish what is in flight. Nothing is delivered to anybody meanwhile, so it is bounded."""
+        work, seconds = self._revoked(revoked), self._revoke_seconds + REVOKE_GRACE_SECONDS
         try:
-            asked = asyncio.run_coroutine_threadsafe(self._revoked(revoked), self._loop)
-            return asked.result(self._revoke_seconds + REVOKE_GRACE_SECONDS)
-        except FutureTimeoutError:
-            logger.error("the event loop did not answer within %.0f s of a rebalance", self._revoke_seconds)
+            asked = asyncio.run_coroutine_threadsafe(work, self._loop)
         except RuntimeError:  # the event loop is closed
+            work.close()
             self._stopping = True
+            return {}
+        try:
+            return asked.result(seconds)
+        except FutureTimeoutError:
+            asked.cancel()  # the partitions go now; what is drained after that is nobody's
+            logger.error("the event loop did not answer within %.0f s of a rebalance", seconds)
         except Exception:
             logger.exception("what was in flight could not be finished before a rebalance")
         return {}
@@ -408,6 +424,7 @@ class Poller:
         return await self._listener.partitions_revoked(revoked)
 
     def _give_away(self, partitions: set[TopicPartition], *, lost: bool) -> None:
+        self._headers.forget(partitions)
         stopped = [tp for tp in partitions if self._reading.pop(tp, None) is not None]
         # Called with nothing, too: where a callback calls it not, confluent-kafka gives all of them back by itself, and
         # fails at those that have not been begun.
@@ -422,13 +439,16 @@ class Poller:
 
     def _start(self, starts: Mapping[TopicPartition, Start]) -> None:
         wanted = {tp: start for tp, start in starts.items() if self._owned.get(tp) == start.epoch}
+        self._headers.forget(wanted)  # it may be another topic
+        self._read_from(wanted)
+
+    def _read_from(self, wanted: Mapping[TopicPartition, Start]) -> None:
         self._stop_reading(wanted)
         if not wanted:
             return
         self._consumer.incremental_assign(
             [_TopicPartition(tp.topic, tp.partition, start.offset) for tp, start in wanted.items()]
         )
-        self._headers.forget(wanted)
         self._reading.update({tp: _Reading(tp, start) for tp, start in wanted.items()})
         paused = wanted.keys() if self._full_paused else wanted.keys() & self._paused
         self._pause_now(paused)
@@ -496,8 +516,8 @@ class Poller:
         except (KafkaException, RuntimeError) as error:
             logger.warning("leaving the group failed: %s", error)
         finally:
-            self._headers.close()
             self._closed.set()
+            self._headers.close()  # may wait for a token endpoint, which leaving need not
 
 
 def commit_requests(points: Mapping[TopicPartition, CommitPoint]) -> Iterator[dict[TopicPartition, CommitPoint]]:

@@ -16,6 +16,7 @@ from confluent_kafka import KafkaError, KafkaException
 from streams.consumer.lives import TopicLives
 from streams.consumer.watermark import PartitionWatermark
 from streams.kafka.admin import KafkaAdmin, Topic
+from streams.kafka.explanations import plain_words
 from streams.record import TopicPartition
 from streams.stats import Conditions, Kind
 
@@ -78,12 +79,14 @@ class KafkaWatch:
         self._ends_at = 0.0
         self._subscribed_at: float | None = None
         self._join_problem: str | None = None
+        self._reachable_since = 0.0
+        """Monotonic; since when brokers answer without an outage that was told."""
 
     @property
     def pause_seconds(self) -> float:
         """Until the next look."""
         missing = self._watched.watermarks.keys() - self.ends.keys()
-        return 1.0 if missing or self._conditions.get(Kind.BROKERS_DOWN) else TOPICS_SECONDS
+        return 1.0 if missing or self._is_outage else TOPICS_SECONDS
 
     def subscribed(self, topics: Iterable[str]) -> None:
         """These are read from now on."""
@@ -181,9 +184,9 @@ class KafkaWatch:
         )
 
     def _look_at_group(self) -> None:
-        if self._watched.joined or self._subscribed_at is None:
+        if self._watched.joined or self._subscribed_at is None or self._is_outage:
             return
-        waited = monotonic() - self._subscribed_at
+        waited = monotonic() - max(self._subscribed_at, self._reachable_since)
         if waited > JOIN_PATIENCE_SECONDS or self._join_problem is not None:
             why = self._join_problem or "the group has not given it any share yet"
             self._conditions.begin(
@@ -238,7 +241,7 @@ class KafkaWatch:
         elif error.code() == KafkaError._ALL_BROKERS_DOWN:
             self._unreachable(error)  # the next look ends it where one is back already
         else:
-            logger.debug("librdkafka: %s: %s", error.name(), error.str())
+            logger.debug("librdkafka: %s: %s", error.name(), plain_words(error.str()))
 
     def lost(self) -> None:
         """The group has dropped this worker, which joins again by itself."""
@@ -251,7 +254,14 @@ class KafkaWatch:
     def _answered(self) -> None:
         self.heard()
         self._join_problem = None if self._watched.joined else self._join_problem
-        self._conditions.end(Kind.BROKERS_DOWN)
+        if self._is_outage:
+            self._reachable_since = monotonic()
+            self._conditions.end(Kind.BROKERS_DOWN)
+
+    @property
+    def _is_outage(self) -> bool:
+        """Whether it is told already that no broker answers: nothing that follows from it is told beside it."""
+        return self._conditions.get(Kind.BROKERS_DOWN) is not None
 
     async def _judge(self, error: KafkaError) -> None:
         """A question has failed: nobody may be there, or only the one who should have answered it (the controller)."""
@@ -279,18 +289,27 @@ class KafkaWatch:
         )
 
     def _note_old_ends(self) -> None:
+        """Unless another condition says why: the outage, the leader that is missing, the topic that is gone."""
+        if self._is_outage:
+            return
         now = monotonic()
         for tp in self._watched.watermarks:
             known = self.ends.get(tp)
-            if known is not None and now - known[1] > END_OLD_SECONDS:
+            since = None if known is None else max(known[1], self._reachable_since)
+            if since is not None and now - since > END_OLD_SECONDS and not self._is_explained(tp):
                 self._conditions.begin(
                     Kind.END_OFFSETS_OLD,
-                    f"The end of {tp} has not been read for {now - known[1]:.0f} s, so its lag is unknown.",
-                    "Does the partition have a leader? See what else is said about the brokers.",
+                    f"The end of {tp} has not been read for {now - self.ends[tp][1]:.0f} s, so its lag is unknown.",
+                    "Is the broker that leads it up, and may this user DESCRIBE the topic? `faust -A streams doctor` "
+                    "says which is not.",
                     subject=str(tp),
                 )
             else:
                 self._conditions.end(Kind.END_OFFSETS_OLD, str(tp))
+
+    def _is_explained(self, tp: TopicPartition) -> bool:
+        no_leader = self._conditions.get(Kind.NO_LEADER, str(tp))
+        return no_leader is not None or self._conditions.get(Kind.TOPIC_GONE, tp.topic) is not None
 
 
 __all__ = ["KafkaWatch", "Watched"]

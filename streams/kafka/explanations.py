@@ -7,13 +7,13 @@ test_kafka_problems.py` holds one of each, as a real broker made them.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from confluent_kafka import KafkaError
 
+from streams.kafka.token_failures import TokenFailure, bare_urls, token_failure, without_secrets
 from streams.settings import Settings
 
 CONNECT_LIMIT_SECONDS: Final = 10.0
@@ -39,6 +39,8 @@ def explain(error: KafkaError, settings: Settings) -> Problem:
 
 def explain_text(text: str, settings: Settings) -> Problem:
     """What a sentence of librdkafka's means, from an error or from a line of its log."""
+    if (failure := token_failure(text)) is not None:
+        return _no_token(failure, settings)
     for pattern, make in _RULES:
         if (match := re.search(pattern, text)) is not None:
             return make(match[1] if match.groups() else "", settings)
@@ -46,7 +48,11 @@ def explain_text(text: str, settings: Settings) -> Problem:
 
 
 def plain_words(text: str) -> str:
-    """A sentence without what only librdkafka's own developers need: thread, address, duration, number of the error."""
+    """A sentence without what only librdkafka's own developers need: thread, address, duration, number of the error.
+
+    Nor with what may be secret (`without_secrets`).
+    """
+    text = without_secrets(text)
     text = re.sub(r"^\[thrd:[^\]]*\]: ", "", text)
     text = re.sub(r"^(?:\w+://)?[^\s/]+:\d+/(?:bootstrap|\d+): ", "", text)
     text = re.sub(r" \(after \d+ms in state .*\)$", "", text)
@@ -58,7 +64,7 @@ def no_answer(settings: Settings) -> Problem:
     if settings.kafka_sasl_mechanism == "OAUTHBEARER" and settings.kafka_oauth_token_url:
         return Problem(
             f"no answer within {CONNECT_LIMIT_SECONDS:.0f} s, of the broker or of STREAMS_KAFKA_OAUTH_TOKEN_URL "
-            f"({settings.kafka_oauth_token_url})",
+            f"({_token_url(settings)})",
             "Open the way from this machine to both (firewall, security group, route), and see whether the token "
             "endpoint answers with a server error, which is tried again and again.",
         )
@@ -138,34 +144,28 @@ _REFUSALS: Final[Mapping[int, Callable[[Settings], Problem]]] = {
 # -- by text: tokens ---------------------------------------------------------------------------------------------------
 
 
-def _no_token(detail: str, settings: Settings) -> Problem:
-    endpoint = f"STREAMS_KAFKA_OAUTH_TOKEN_URL: {settings.kafka_oauth_token_url}"
-    if re.search(r"SSL certificate|certificate verify|trust anchors", detail):
+def _no_token(failure: TokenFailure, settings: Settings) -> Problem:
+    endpoint, sentence = f"STREAMS_KAFKA_OAUTH_TOKEN_URL: {_token_url(settings)}", failure.sentence
+    if re.match(r"SSL certificate|error (?:adding|setting)", sentence):
         return Problem(
-            f"{endpoint} cannot be trusted: {detail}",
+            f"{endpoint} cannot be trusted: {sentence}",
             "Add the authority that signed its certificate to the PEM file of STREAMS_KAFKA_SSL_CA_FILE.",
         )
-    if re.search(r"[Rr]esolve|[Cc]onnect|timed out|Recv failure|reset|Empty reply", detail):
-        return Problem(f"{endpoint} cannot be reached: {plain_words(detail)}", "Check the address and the network.")
-    if re.match(r"Response is not JSON|Expected|Failed to (?:parse|decode)|Error while (?:parsing|building)", detail):
+    if re.match(r"Response is not JSON|Expected|Failed to (?:parse|decode)", sentence):
         return Problem(
-            f"{endpoint} answered without a token that can be used ({detail.partition(':')[0]})",
+            f"{endpoint} answered without a token that can be used ({sentence})",
             "It must be a token endpoint that answers as application/json, with a JWT that has exp and sub.",
         )
+    if sentence and not sentence.startswith("Server did not"):
+        return Problem(f"{endpoint} cannot be reached: {plain_words(sentence)}", "Check the address and the network.")
     return Problem(
-        f"{endpoint} refused{_error_code(detail)}",
+        f"{endpoint} refused{failure.codes}",
         "Check STREAMS_KAFKA_OAUTH_CLIENT_ID, STREAMS_KAFKA_OAUTH_CLIENT_SECRET and STREAMS_KAFKA_OAUTH_SCOPE.",
     )
 
 
-def _error_code(answer: str) -> str:
-    """The endpoint's own `error` (RFC 6749, 5.2: one word), as ` (invalid_client)`; nothing else of what it sent."""
-    try:
-        code = json.loads(answer)["error"]
-    except (ValueError, KeyError, TypeError):
-        return ""
-    known = isinstance(code, str) and code.isascii() and code.replace("_", "").isalnum()
-    return f" ({code})" if known else ""
+def _token_url(settings: Settings) -> str:
+    return bare_urls(settings.kafka_oauth_token_url or "")
 
 
 def no_aws_token(detail: str, settings: Settings) -> Problem:
@@ -296,8 +296,6 @@ def _closed(_detail: str, settings: Settings) -> Problem:
 
 
 _RULES: Final[tuple[tuple[str, Callable[[str, Settings], Problem]], ...]] = (
-    (r"(?s)Failed to acquire SASL OAUTHBEARER token: (.*)", _no_token),
-    (r'(?s)Failed to retrieve OIDC token from "[^"]*": (.*) \(-?\d+\)', _no_token),
     (r"OAuth token not set within()", no_aws_token),
     (r"Unsupported SASL mechanism: broker's supported mechanisms: ([\w,. -]*?)(?: \(after|$)", _mechanism_not_offered),
     (r"mechanism handshake failed: .*Request not valid in current SASL state", _no_login_asked),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass
 from time import monotonic
 from types import TracebackType
 from typing import Any, Final
@@ -21,6 +22,7 @@ from streams.kafka.librdkafka import INT, OK, POINTER, TEXT, end_consumer, librd
 from streams.record import Headers, TopicPartition
 
 READ_LIMIT_SECONDS: Final = 15.0
+"""After so long without an answer for an event the connections are made anew."""
 _POLL_MS: Final = 200
 _READ_ON_OFFSETS: Final = 2000
 """Closer than this to where the last one was read, the next is read on to: twenty times faster than beginning again."""
@@ -47,6 +49,19 @@ class _Message(ctypes.Structure):
     )
 
 
+class HeadersLaterError(KafkaReadError):
+    """They did not come within the caller's limit, and are still awaited: ask again for the same event."""
+
+
+@dataclass(slots=True)
+class _Asked:
+    """What is being read."""
+
+    place: tuple[TopicPartition, int]
+    until: float
+    why: str = "no answer"
+
+
 class HeaderReader:
     """Reads the headers of single events; for one thread. It connects when it is asked for the first time."""
 
@@ -63,6 +78,7 @@ class HeaderReader:
         }
         self._consumer: int | None = None
         self._next: tuple[TopicPartition, int] | None = None
+        self._asked: _Asked | None = None
 
     def __enter__(self) -> HeaderReader:
         return self
@@ -74,7 +90,7 @@ class HeaderReader:
 
     def close(self) -> None:
         """Let go of the connections; the next `read` makes new ones."""
-        self._next = None
+        self._next = self._asked = None
         if self._consumer is not None:
             end_consumer(self._consumer)
             self._consumer = None
@@ -83,24 +99,42 @@ class HeaderReader:
         """What was fetched ahead of these is not theirs any more: another topic may have taken the name."""
         if self._next is not None and self._next[0] in partitions:
             self._next = None
+        if self._asked is not None and self._asked.place[0] in partitions:
+            self._asked = None
 
-    def read(self, tp: TopicPartition, offset: int) -> Headers:
-        """The headers of one event; names decoded with `surrogateescape` (PEP 383). Blocks for 15 s at most.
+    def read(self, tp: TopicPartition, offset: int, limit_seconds: float = READ_LIMIT_SECONDS) -> Headers:
+        """The headers of one event; names decoded with `surrogateescape` (PEP 383). Blocks for `limit_seconds` at most.
 
         Raises:
+            HeadersLaterError: the limit has passed before Kafka's answer, or another event's is awaited still.
             KafkaReadError: the event is gone, or Kafka does not give it; the next call connects again.
         """
         try:
-            if self._consumer is None:
-                self._consumer = make_consumer(self._options)
-            if not self._reads_on_to(tp, offset):
-                _assign(self._consumer, tp, offset)
-            found = self._wait_for(tp, offset)
+            asked = self._ask((tp, offset))
+            found = self._wait_for(asked, monotonic() + limit_seconds)
+        except HeadersLaterError:
+            raise
         except KafkaReadError:
             self.close()
             raise
-        self._next = (tp, offset + 1)
+        self._next, self._asked = (tp, offset + 1), None
         return found
+
+    def _ask(self, place: tuple[TopicPartition, int]) -> _Asked:
+        """Begin to read there, unless that is so already."""
+        now = monotonic()
+        if self._asked is not None and self._asked.place != place:
+            if now < self._asked.until:
+                raise HeadersLaterError(f"{place[0]}/{place[1]} waits for the headers of another event")
+            self._asked = None  # whoever asked does not any more
+        if self._asked is None:
+            if self._consumer is None:
+                self._consumer = make_consumer(self._options)
+            reads_on, self._next = self._reads_on_to(*place), None  # until it has come, nobody knows how far it is
+            if not reads_on:
+                _assign(self._consumer, *place)
+            self._asked = _Asked(place, now + READ_LIMIT_SECONDS)
+        return self._asked
 
     def _reads_on_to(self, tp: TopicPartition, offset: int) -> bool:
         if self._next is None:
@@ -108,22 +142,25 @@ class HeaderReader:
         where, position = self._next
         return where == tp and position <= offset < position + _READ_ON_OFFSETS
 
-    def _wait_for(self, tp: TopicPartition, offset: int) -> Headers:
-        deadline, why = monotonic() + READ_LIMIT_SECONDS, "no answer"
-        while monotonic() < deadline:
-            message = _poll(self._consumer, _POLL_MS)
+    def _wait_for(self, asked: _Asked, limit: float) -> Headers:
+        """Until `limit` (monotonic)."""
+        tp, offset = asked.place
+        while (left := min(limit, asked.until) - monotonic()) > 0:
+            message = _poll(self._consumer, min(_POLL_MS, int(left * 1000) + 1))
             if message is None:
                 continue
             if message.code in _FINAL:
                 raise _unreadable(tp, offset, message.error)
             if message.error:
                 # The group's coordinator is looked for, but nothing here needs it.
-                why = why if message.code == KafkaError.GROUP_AUTHORIZATION_FAILED else message.error
+                asked.why = asked.why if message.code == KafkaError.GROUP_AUTHORIZATION_FAILED else message.error
             elif message.offset == offset:
                 return message.headers
             elif message.offset > offset:
                 raise _unreadable(tp, offset, "the event has left Kafka")
-        raise _unreadable(tp, offset, why)
+        if limit < asked.until:
+            raise HeadersLaterError(f"the headers of {tp}/{offset} have not come yet")
+        raise _unreadable(tp, offset, asked.why)
 
 
 def _unreadable(tp: TopicPartition, offset: int, why: str) -> KafkaReadError:

@@ -28,6 +28,7 @@ from streams.kafka.explanations import (
 )
 from streams.kafka.logs import facility_and_text
 from streams.kafka.tls import why_untrusted
+from streams.kafka.token_failures import token_failure
 from streams.settings import Settings
 
 __all__ = ["CONNECT_LIMIT_SECONDS", "Problem", "connection_problem", "explain", "explain_text", "login_name"]
@@ -126,12 +127,15 @@ class _Attempt:
         return self._is_final or time.monotonic() > self._heard_at_seconds + _SECOND_THOUGHTS_SECONDS
 
     def _on_error(self, error: KafkaError) -> None:
-        if error.code() != KafkaError._ALL_BROKERS_DOWN:  # which follows the reason
+        # "All brokers down" follows the reason; a token that is refused is told by the log already, with the status.
+        if error.code() != KafkaError._ALL_BROKERS_DOWN and not self._is_final:
             self._hear(error.str(), is_final=error.code() in _FINAL)
 
     def _on_log(self, facility: str, text: str) -> None:
         if facility == "FAIL" and not self._is_final:
             self._hear(text, is_final=False)
+        elif token_failure(text) is not None:
+            self._hear(text, is_final=True)
 
     def _hear(self, text: str, *, is_final: bool) -> None:
         self._heard = text

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import http.server
 import json
+import logging
 import os
 import socket
 import ssl
@@ -26,6 +27,8 @@ from confluent_kafka.admin import AclOperation, AdminClient
 
 from streams.errors import ConfigurationError
 from streams.kafka.connection import client_options
+from streams.kafka.explanations import plain_words
+from streams.kafka.logs import LOGGER_NAME, librdkafka_logger
 from streams.kafka.problems import connection_problem
 from streams.preflight import check_kafka
 from streams.settings import Settings
@@ -34,6 +37,7 @@ from tests.services.certificates import CLIENT_KEY_PASSWORD, make_certificates
 from tests.services.kafka import PASSWORD, STRANGER, SUPERUSER, KafkaBroker
 from tests.services.oauth import TokenServer, unsigned_token
 from tests.services.ports import free_port
+from tests.services.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
 
@@ -171,7 +175,7 @@ async def test_wrong_client_secret(make_settings: MakeSettings) -> None:
     """It is the token endpoint that refuses."""
     with TokenServer() as tokens:
         said = await problem_of(make_settings("SASL_SSL", **oauth(tokens.url, WRONG)))
-    assert f"{tokens.url} refused (invalid_client)" in said
+    assert f"{tokens.url} refused (HTTP 401, invalid_client)" in said
     assert "STREAMS_KAFKA_OAUTH_CLIENT_SECRET" in said
     assert WRONG not in said
 
@@ -179,20 +183,43 @@ async def test_wrong_client_secret(make_settings: MakeSettings) -> None:
 @pytest.mark.parametrize(
     ("status", "body", "words"),
     [
-        (400, b'{"error":"invalid_scope"}', "refused (invalid_scope)"),
-        (401, b"<html>hunter2</html>", "refused. Check STREAMS_KAFKA_OAUTH_CLIENT_ID"),
+        (400, b'{"error":"invalid_scope"}', "refused (HTTP 400, invalid_scope)"),
+        (401, b"<html>hunter2</html>", "refused (HTTP 401). Check STREAMS_KAFKA_OAUTH_CLIENT_ID"),
+        (403, b"Could not connect: hunter2", "refused (HTTP 403). Check STREAMS_KAFKA_OAUTH_CLIENT_ID"),
         (200, b'{"a":1}', "answered without a token that can be used"),
         (200, b'{"access_token":"opaque","expires_in":300}', "answered without a token that can be used"),
         (200, b"<html>", "answered without a token that can be used"),
     ],
 )
 async def test_answer_that_is_no_token(make_settings: MakeSettings, status: int, body: bytes, words: str) -> None:
-    """The endpoint is named, what it sent is not repeated."""
+    """The endpoint is named without its query, and what it sent is not repeated."""
     with endpoint(status, body) as url:
-        said = await problem_of(make_settings("SASL_PLAINTEXT", **oauth(url)))
+        said = await problem_of(make_settings("SASL_PLAINTEXT", **oauth(f"{url}?key=hunter2")))
     assert f"STREAMS_KAFKA_OAUTH_TOKEN_URL: {url} " in said
     assert words in said
     assert "hunter2" not in said
+
+
+@pytest.mark.parametrize("body", [b'{"error":"invalid_client","a":"hunter2"}', b"hunter2 cannot Connect"])
+def test_lines_of_the_client_repeat_no_answer(
+    make_settings: MakeSettings, body: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its log and its errors hold the whole answer and the address; ours hold status and `error` at most."""
+    heard: list[str] = []
+    logging.getLogger(LOGGER_NAME).filters.clear()
+    with caplog.at_level(logging.DEBUG, LOGGER_NAME), endpoint(401, body) as url:
+        options = {
+            **client_options(make_settings("SASL_PLAINTEXT", **oauth(f"{url}?key=hunter2"))),
+            "group.id": "nobody",
+            "error_cb": lambda error: heard.append(error.str()),
+        }
+        consumer = Consumer(options, logger=librdkafka_logger())
+        wait_until(lambda: consumer.poll(0.1) is None and bool(heard), 20, "no token was refused")
+        consumer.close()
+    assert any("hunter2" in text for text in heard)
+    assert "No OAuth token could be had" in caplog.text
+    assert "HTTP 401" in caplog.text
+    assert "hunter2" not in caplog.text + "".join(plain_words(text) for text in heard)
 
 
 async def test_token_endpoint_that_is_not_there(make_settings: MakeSettings) -> None:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Literal
 
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import AclOperation
 
 from streams.errors import KafkaReadError
-from streams.kafka.header_names import HeaderReader
+from streams.kafka.header_names import HeaderReader, HeadersLaterError
+from streams.kafka.raw_names import produce_raw_names
 from streams.kafka.reader import KafkaReader
-from streams.record import TopicPartition
+from streams.record import Headers, Record, TopicPartition
 from streams.settings import Settings
 from tests.conftest import MakeTopic, Produce
+from tests.integration.conftest import StartWorker
 from tests.services.kafka import PASSWORD, STRANGER, SUPERUSER, KafkaBroker
 from tests.services.oauth import TokenServer, unsigned_token
 from tests.services.raw_headers import ESCAPED, NOT_UTF8, RAW_NAME, RawHeaders, produce_raw_headers
+from tests.services.waiting import wait_until
 
 
 def _options(broker: KafkaBroker, **more: Any) -> dict[str, Any]:
@@ -70,6 +76,87 @@ async def test_event_that_has_left_kafka_is_an_error(broker: KafkaBroker, make_t
         with pytest.raises(KafkaReadError, match=f"{topic}/0/5 has a header whose name is not UTF-8"):
             reader.read(TopicPartition(topic, 0), 5)
         assert ((ESCAPED, b"1"),) == reader.read(TopicPartition(topic, 0), 0)
+
+
+async def test_name_is_cut_at_a_zero_byte_and_nothing_else_is_lost(
+    broker: KafkaBroker, make_topic: MakeTopic, group: str
+) -> None:
+    """Neither client says how long a name is (docs/delivery-guarantee.md); values and all other names are whole."""
+    topic = make_topic()
+    names = ["cut\0here", "\0", "é\0", "plain", f"{ESCAPED}\0x"]
+    headers = tuple((name, value) for name in names for value in (b"a\0b", None))
+    producer = Producer({"bootstrap.servers": broker.bootstrap_servers})
+    for sent in (headers[:-2], headers, (("plain", b"\0"),)):
+        record = Record(topic, 0, 0, None, None, b"\0k", b"\0v", sent)
+        produce_raw_names(producer, topic, record, partition=0, timestamp_ms=int(time.time() * 1000))
+    assert 0 == producer.flush(30)
+    settings = Settings(
+        kafka_bootstrap_servers=broker.bootstrap_servers, topics=topic, consumer_group=group, s3_bucket="unused"
+    )
+    async with KafkaReader(settings) as kafka:
+        records = [one async for batch in kafka.read(TopicPartition(topic, 0), 0, 3) for one in batch]
+    expected = tuple((name.partition("\0")[0], value) for name, value in headers)
+    assert [expected[:-2], expected, (("plain", b"\0"),)] == [one.headers for one in records]
+    assert {(b"\0k", b"\0v")} == {(one.key, one.value) for one in records}
+
+
+async def test_reader_that_is_given_little_time_goes_on_where_it_was(own_broker: KafkaBroker) -> None:
+    """A broker that is silent holds nobody up for longer; the answer that comes at last is that of the right event."""
+    own_broker.create_topic("events", 2)
+    for partition in (0, 1):
+        events = [(b"", [(RAW_NAME, b"%d/%d" % (partition, offset))]) for offset in range(3)]
+        await produce_raw_headers(own_broker.bootstrap_servers, "events", events, partition=partition)
+    first, second = TopicPartition("events", 0), TopicPartition("events", 1)
+
+    def read_slowly(tp: TopicPartition, offset: int) -> Headers:
+        """In slices far shorter than connecting takes."""
+        deadline = time.monotonic() + 14
+        while time.monotonic() < deadline:
+            try:
+                return reader.read(tp, offset, 0.001)
+            except HeadersLaterError:
+                time.sleep(0.001)
+        raise AssertionError("the headers did not come")
+
+    with HeaderReader(_options(own_broker)) as reader:
+        assert ((ESCAPED, b"0/1"),) == read_slowly(first, 1)
+        own_broker.freeze()
+        for tp, offset in ((first, 2), (second, 0), (first, 2)):
+            began = time.monotonic()
+            with suppress(HeadersLaterError):  # what had been fetched ahead is there
+                assert ((ESCAPED, b"0/2"),) == reader.read(tp, offset, 0.3)
+            assert time.monotonic() - began < 1
+        with pytest.raises(HeadersLaterError):
+            reader.read(second, 0, 0.3)
+        reader.forget([first, second])
+        with pytest.raises(HeadersLaterError, match="have not come yet"):
+            reader.read(second, 2, 0.3)
+        with pytest.raises(HeadersLaterError, match="waits for the headers of another event"):
+            reader.read(first, 0, 5)
+        own_broker.thaw()
+        assert ((ESCAPED, b"1/2"),) == read_slowly(second, 2)
+        assert ((ESCAPED, b"0/0"),) == read_slowly(first, 0)
+
+
+@pytest.mark.timeout(120)
+def test_sigterm_is_heard_while_headers_are_awaited(
+    own_broker: KafkaBroker, start_worker: StartWorker, group: str
+) -> None:
+    """Of many partitions at once, none of which answers: the worker polls, says so, and leaves within two seconds."""
+    own_broker.create_topic("events", 12)
+    settings = {"STREAMS_KAFKA_BOOTSTRAP_SERVERS": own_broker.bootstrap_servers}
+    worker = start_worker("events", settings, app="tests.integration.apps.silent_headers")
+    for partition in range(12):
+        event = [(b"x", [(RAW_NAME, b"1")])]
+        asyncio.run(produce_raw_headers(own_broker.bootstrap_servers, "events", event, partition=partition))
+    wait_until(lambda: "it is read again" in worker.log(), 40, worker.log_tail)
+    assert worker.ready(), "it is in its group, and polls"
+    began = time.monotonic()
+    worker.terminate()
+    assert 0 == worker.wait(10), worker.log_tail()
+    assert time.monotonic() - began < 2, worker.log_tail()
+    assert "could not be left in time" not in worker.log()
+    assert {0} == set(own_broker.committed_offsets(group).values()), "none of them is written"
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from tests.services.archive import Archive, next_offsets
 from tests.services.install import KAFKA
 from tests.services.kafka import KafkaBroker
 from tests.services.kafka_cluster import KafkaCluster
+from tests.services.kafka_proxy import Level, ProxiedBroker
 from tests.services.producer import EventProducer, Expected
 from tests.services.s3_faults import SERVICE_UNAVAILABLE, Delay, matching
 from tests.services.s3_proxy import S3FaultProxy
@@ -422,6 +423,8 @@ def test_outage_of_the_only_broker_is_said_and_ends_by_itself(
     wait_committed(own_broker, group, next_offsets(expected))
     archive.assert_complete(expected)
     assert 3 == worker.log().count("kafka_unreachable is over")
+    assert "end_offsets_old" not in worker.log(), "the outage says it"
+    assert "[^-StreamsApp]" not in worker.log(), "Faust's own lines are quiet"
 
 
 def test_lag_is_unknown_while_the_broker_is_frozen(
@@ -435,6 +438,7 @@ def test_lag_is_unknown_while_the_broker_is_frozen(
     own_broker.freeze()
     wait_condition(worker, "kafka_unreachable", 40)
     wait_until(lambda: worker.stats()["lag"] is None, 60, lambda: f"{worker.stats()['lag']}")
+    assert {"kafka_unreachable"} == conditions(worker).keys(), "one condition says it all"
     own_broker.thaw()
     wait_until(lambda: worker.stats()["lag"] == 0, 60, worker.log_tail)
 
@@ -481,6 +485,97 @@ def test_coordinator_that_dies_rewinds_nothing(
     archive.assert_complete(expected)
     total = first.stats()["totals"]["events"]
     assert total <= len(expected) * 1.2, "events were written again, far beyond what was in flight"
+
+
+@pytest.fixture
+def racks(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[KafkaCluster]:
+    """Three plain brokers, each in a rack of its own and behind a proxy."""
+    require(KAFKA)
+    with KafkaCluster(tmp_path / "racks", secure=False, racks=True) as cluster:
+        yield cluster
+        show_on_failure(request, cluster.log_tail)
+
+
+def test_follower_that_lags_or_lacks_the_position_ends_nothing(
+    racks: KafkaCluster, start_worker: StartWorker, archive: Archive, group: str
+) -> None:
+    """A consumer in a rack is sent to its broker, which is no leader: what that one has not, the leader has (KIP-392).
+
+    OFFSET_OUT_OF_RANGE from a follower says nothing about the topic: nothing is lost, held or begun again. One that
+    stops is left alone, and what the leader takes meanwhile is read there.
+    """
+    topic = "followed"
+    racks.create_topic(topic, 1)
+    leading, coordinator = racks.leader(topic, 0), racks.coordinator(group)
+    number = next(at for at, node in enumerate(racks.nodes) if node not in (leading, coordinator))
+    follower, proxy = racks.nodes[number], racks.proxies[number]
+    produce = EventProducer(racks.addresses("PLAINTEXT"), {"message.timeout.ms": 120_000}).produce
+    settings = SESSION | {
+        "STREAMS_KAFKA_BOOTSTRAP_SERVERS": ",".join(one.address for one in racks.proxies),
+        "STREAMS_KAFKA_CLIENT_RACK": follower.rack,
+    }
+    worker = start_worker(topic, settings)
+    expected = spread(produce, topic, 1, 300)
+    wait_committed(leading, group, next_offsets(expected))
+    fetches = proxy.fetches
+    wait_until(lambda: proxy.fetches > fetches + 5, 30, "nothing is fetched from the follower")
+
+    proxy.out_of_range = 3
+    expected |= spread(produce, topic, 1, 200, 1_000)
+    wait_until(lambda: proxy.out_of_range == 0, 60, lambda: f"{proxy.out_of_range} left")
+    wait_committed(leading, group, next_offsets(expected))
+
+    follower.freeze()
+    expected |= spread(produce, topic, 1, 200, 2_000)
+    # Asked of the worker: whoever asks Kafka for the offsets now may be asking the one that stands still.
+    wait_until(lambda: worker.stats()["totals"]["events"] == len(expected), 90, worker.log_tail)
+    follower.thaw()
+    expected |= spread(produce, topic, 1, 100, 3_000)
+    wait_committed(leading, group, next_offsets(expected))
+
+    archive.assert_complete(expected)
+    stats = worker.stats()
+    assert (len(expected), "running") == (stats["totals"]["events"], stats["state"]), "events were written again"
+    assert {"topic_recreated", "topic_gone"}.isdisjoint(conditions(worker))
+    assert "left Kafka's retention" not in worker.log()
+    worker.terminate()
+    assert 0 == worker.wait(30), worker.log_tail()
+    assert [None] * 3 == [one.problem for one in racks.proxies]
+
+
+@pytest.mark.parametrize("level", ["group", "partition"])
+def test_coordinator_that_is_loading_rewinds_nothing(
+    level: Level, tmp_path: Path, start_worker: StartWorker, archive: Archive, group: str
+) -> None:
+    """It says so instead of the committed offsets: nothing is begun, no offset falls, nothing is written twice."""
+    require(KAFKA)
+    with ProxiedBroker(tmp_path / "kafka") as broker:
+        broker.create_topic("events", 4)
+        settings = SESSION | {"STREAMS_KAFKA_BOOTSTRAP_SERVERS": broker.proxy.address}
+        produce = EventProducer(broker.bootstrap_servers).produce
+        first = start_worker("events", settings)
+        before = spread(produce, "events", 4, 800)
+        wait_committed(broker, group, next_offsets(before))
+        first.terminate()
+        assert 0 == first.wait(30), first.log_tail()
+        after = spread(produce, "events", 4, 400, 10_000)
+        broker.proxy.loading = level
+        second = start_worker("events", settings, wait=False)
+        wait_until(lambda: _answers(second), 60, second.log_tail)
+        wait_condition(second, "position_unknown", 60)
+        told = broker.proxy.refused
+        wait_until(lambda: broker.proxy.refused > told + 3, 30, second.log_tail)
+        assert "did not say what is committed" in conditions(second)["position_unknown"]["detail"]
+        assert 0 == second.stats()["totals"]["events"], "something was begun without a committed offset"
+        wait_committed(broker, group, next_offsets(before), 1)
+        broker.proxy.loading = None
+        wait_committed(broker, group, next_offsets(before | after))
+        archive.assert_complete(before | after)
+        assert len(after) == second.stats()["totals"]["events"], "events were written again"
+        wait_condition(second, "position_unknown", active=False)
+        second.terminate()
+        assert 0 == second.wait(30), second.log_tail()
+        assert broker.proxy.problem is None
 
 
 def test_topics_made_under_a_pattern_are_read_while_workers_restart(

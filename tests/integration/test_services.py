@@ -6,16 +6,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from tests.conftest import MakeTopic
+from tests.conftest import MakeTopic, require
 from tests.services.archive import Archive, Content
-from tests.services.install import ROOT
+from tests.services.install import KAFKA, ROOT
 from tests.services.kafka import KafkaBroker
+from tests.services.kafka_proxy import Level, ProxiedBroker
 from tests.services.producer import EventProducer, TransactionalProducer
 from tests.services.s3 import S3Server, s3_client
 from tests.services.s3_faults import (
@@ -239,6 +242,43 @@ class TestArchive:
             archive.assert_complete({("t", 0, 0): content, ("t", 0, 1): content, ("t", 0, 2): content})
         for words in ("1 missing:\n  ('t', 0, 2)", "1 wrong:", "1 doubled:", "1 unexpected:\n  3"):
             assert words in str(failure.value)
+
+
+def test_kafka_proxy_says_what_it_is_told_to(tmp_path: Path) -> None:
+    """A leader's OFFSET_OUT_OF_RANGE reaches the client, and so do both forms of a coordinator that is loading."""
+    require(KAFKA)
+    with ProxiedBroker(tmp_path / "kafka") as broker:
+        broker.create_topic("events")
+        EventProducer(broker.bootstrap_servers).produce("events", [b"x"] * 10, partition=0)
+        options = {"group.id": "g", "auto.offset.reset": "error", "enable.auto.commit": False, "log_level": 0}
+        consumer = Consumer({"bootstrap.servers": broker.proxy.address, **options})
+        where = TopicPartition("events", 0, 5)
+        consumer.commit(offsets=[where], asynchronous=False)
+        assert [5] == [one.offset for one in consumer.committed([where], timeout=20)]
+        levels: list[Level] = ["group", "partition"]
+        for level in levels:
+            broker.proxy.loading = level
+            told = broker.proxy.refused
+            with suppress(KafkaException):  # that time is up: librdkafka asks again until then
+                errors = [one.error for one in consumer.committed([where], timeout=3)]
+                assert [KafkaError.COORDINATOR_LOAD_IN_PROGRESS] == [error and error.code() for error in errors]
+            assert broker.proxy.refused > told
+        broker.proxy.loading = None
+        assert [5] == [one.offset for one in consumer.committed([where], timeout=20)]
+        consumer.assign([where])
+        message = consumer.poll(20)
+        assert message is not None
+        assert (None, 5) == (message.error(), message.offset())
+        broker.proxy.out_of_range = 1
+        wait_until(lambda: _error_of(consumer) == KafkaError._AUTO_OFFSET_RESET, 20, lambda: f"{vars(broker.proxy)}")
+        consumer.close()
+        assert broker.proxy.problem is None
+
+
+def _error_of(consumer: Consumer) -> int | None:
+    message = consumer.poll(1)
+    error = None if message is None else message.error()
+    return None if error is None else error.code()
 
 
 def _consume(broker: KafkaBroker, topic: str, count: int) -> dict[tuple[str, int, int], Content]:

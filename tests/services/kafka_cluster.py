@@ -1,5 +1,6 @@
 """Three Kafka brokers: set up as a Confluent Cloud cluster is (TLS, SASL, ACLs, three replicas, no topic for nothing),
-or, with `secure=False`, plain ones whose topics may have a single replica, so that one broker's death is seen.
+or, with `secure=False`, plain ones whose topics may have a single replica, so that one broker's death is seen. With
+`racks=True` each is in a rack of its own and behind a proxy, which clients may go through.
 
 What a plain Apache broker cannot do is done the nearest way: each API key is a user of its own (in Confluent Cloud the
 keys of a service account share its ACLs), and a policy class of the tests refuses topics without three replicas.
@@ -33,6 +34,7 @@ from confluent_kafka.admin import (
 from tests.services.certificates import make_certificates
 from tests.services.install import KAFKA_JARS
 from tests.services.kafka import PASSWORD, SUPERUSER, KafkaBroker
+from tests.services.kafka_proxy import KafkaProxy
 from tests.services.waiting import wait_until
 
 NODES = 3
@@ -47,18 +49,26 @@ class _Node(KafkaBroker):
     voters: str
     policy: Path
 
-    def __init__(self, directory: Path, number: int, plain_users: tuple[str, ...], *, secure: bool) -> None:
+    def __init__(
+        self, directory: Path, number: int, plain_users: tuple[str, ...], *, secure: bool, racks: bool
+    ) -> None:
         self.plain_users = plain_users
         super().__init__(directory, secure=secure)
         self.number = number
+        self.proxy = KafkaProxy() if racks else None
 
     @property
     def voter(self) -> str:
         return f"{self.number}@127.0.0.1:{self._controller_port}"
 
+    @property
+    def rack(self) -> str:
+        return f"rack-{self.number}"
+
     def _properties(self) -> dict[str, str]:
+        own = super()._properties()
         return {
-            **super()._properties(),
+            **(own if self.proxy is None else self._rack_properties(self.proxy.added_to(own))),
             "node.id": str(self.number),
             "controller.quorum.voters": self.voters,
             "default.replication.factor": "3",
@@ -70,6 +80,11 @@ class _Node(KafkaBroker):
             "controller.quorum.election.timeout.ms": "500",
             "controller.quorum.fetch.timeout.ms": "1500",
         }
+
+    def _rack_properties(self, properties: dict[str, str]) -> dict[str, str]:
+        """Consumers that name their rack are sent to its broker, though it is no leader (KIP-392)."""
+        selector = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
+        return properties | {"broker.rack": self.rack, "replica.selector.class": selector}
 
     def _java_options(self) -> list[str]:
         # Every decision of the authorizer, allowed ones too.
@@ -89,10 +104,13 @@ class KafkaCluster:
     `delete_key`), OAUTHBEARER takes any unsigned token, as `tests.services.oauth` hands them out.
     """
 
-    def __init__(self, directory: Path, plain_users: tuple[str, ...] = (), *, secure: bool = True) -> None:
+    def __init__(
+        self, directory: Path, plain_users: tuple[str, ...] = (), *, secure: bool = True, racks: bool = False
+    ) -> None:
         self.secure = secure
         self.nodes = [
-            _Node(directory / f"node-{number}", number, plain_users, secure=secure) for number in range(1, NODES + 1)
+            _Node(directory / f"node-{number}", number, plain_users, secure=secure, racks=racks)
+            for number in range(1, NODES + 1)
         ]
         # One authority for all three.
         self.certificates = make_certificates(directory, SUPERUSER)
@@ -127,6 +145,8 @@ class KafkaCluster:
     def kill(self) -> None:
         for node in self.nodes:
             node.kill()
+            if node.proxy is not None:
+                node.proxy.close()
 
     @property
     def any(self) -> KafkaBroker:
@@ -136,6 +156,11 @@ class KafkaCluster:
     def addresses(self, security_protocol: str) -> str:
         """The bootstrap servers with this listener, separated by commas."""
         return ",".join(node.address(security_protocol) for node in self.nodes)
+
+    @property
+    def proxies(self) -> list[KafkaProxy]:
+        """In front of each broker, in the order of `nodes`; only where they have racks."""
+        return [node.proxy for node in self.nodes if node.proxy is not None]
 
     def create_topic(self, name: str, partitions: int = 1, *, replicas: int = NODES) -> None:
         self.any.create_topic(name, partitions, replication_factor=replicas)
@@ -157,8 +182,8 @@ class KafkaCluster:
         return self.nodes[self._leader(OFFSETS_TOPIC, number) - 1]
 
     def _offsets_topic_is_there(self, group: str) -> bool:
-        with contextlib.suppress(KafkaException):  # not its coordinator, while the topic is being made
-            self.any.admin.describe_consumer_groups([group])[group].result(30)
+        with contextlib.suppress(KafkaException, TimeoutError):  # not its coordinator, while the topic is being made
+            self.any.admin.describe_consumer_groups([group])[group].result(10)
         return OFFSETS_TOPIC in self.any.admin.list_topics(timeout=10).topics
 
     def leader(self, topic: str, partition: int) -> KafkaBroker:

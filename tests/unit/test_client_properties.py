@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.client_properties import read_client_properties
+from streams.consumer.configuration import consumer_configuration
 from streams.errors import ConfigurationError
 from streams.properties_file import PropertiesSyntaxError, parse_properties
+from streams.settings import Settings
 
 CONFLUENT_CLOUD_JAVA = """\
 # Required connection configs for Kafka producer, consumer, and admin
@@ -170,7 +172,7 @@ def test_pem_stores_are_taken(path: Path) -> None:
 def test_librdkafkas_own_properties_go_through(path: Path) -> None:
     """Whatever is no setting keeps its name and its text; an empty value counts as not set."""
     path.write_text(
-        "socket.timeout.ms=20000\nheartbeat.interval.ms=2000\nssl.endpoint.identification.algorithm=https\n"
+        "socket.timeout.ms=20000\nfetch.error.backoff.ms=200\nfetch.max.wait.ms=300\nssl.endpoint.identification.algorithm=https\n"
         "ssl.crl.location=/a/crl.pem\nssl.truststore.certificates=-----BEGIN\nbroker.address.family=\n"
         "key.deserializer=org.apache.kafka.common.serialization.StringDeserializer\nlinger.ms=5\n"
     )
@@ -178,12 +180,32 @@ def test_librdkafkas_own_properties_go_through(path: Path) -> None:
     assert {} == properties.values
     assert {
         "socket.timeout.ms": "20000",
-        "heartbeat.interval.ms": "2000",
+        "fetch.error.backoff.ms": "200",
+        "fetch.wait.max.ms": "300",
         "ssl.endpoint.identification.algorithm": "https",
         "ssl.crl.location": "/a/crl.pem",
         "ssl.ca.pem": "-----BEGIN",
     } == properties.options
     assert ("key.deserializer", "linger.ms") == properties.ignored
+
+
+def test_file_wins_where_it_only_says_how_soon(path: Path) -> None:
+    """What is accepted is used, and not overwritten; commits and the group stay the worker's."""
+    path.write_text("fetch.error.backoff.ms=200\nfetch.wait.max.ms=300\nfetch.min.bytes=1000\n")
+    settings = Settings(
+        kafka_bootstrap_servers="b:9092",
+        topics="t",
+        consumer_group="g",
+        s3_bucket="events",
+        kafka_client_properties=path,
+    )
+    options = consumer_configuration(settings)
+    assert ("200", "300", "1000") == tuple(
+        options[name] for name in ("fetch.error.backoff.ms", "fetch.wait.max.ms", "fetch.min.bytes")
+    )
+    written = set(settings.kafka_options)
+    kept = {name for name in written if options[name] == settings.kafka_options[name]}
+    assert written == kept
 
 
 def test_pkcs12_key_store_goes_through(path: Path) -> None:
@@ -234,8 +256,21 @@ def test_systems_authorities_may_be_named(path: Path) -> None:
         ("ssl.endpoint.identification.algorithm=none", "may not be switched off"),
         ("enable.ssl.certificate.verification=false", "may not be switched off"),
         ("sasl.jaas.config=a.IAMLoginModule required awsProfileName='hunter2';", "set AWS_PROFILE"),
-        ("sasl.password={{ CLUSTER_API_SECRET }}", "still holds the placeholder {{ CLUSTER_API_SECRET }}"),
-        ("bootstrap.servers=<BROKER ENDPOINT>", "still holds the placeholder"),
+        ("sasl.password={{ CLUSTER_API_SECRET }}", "still holds a placeholder"),
+        ("bootstrap.servers=<BROKER ENDPOINT>", "still holds a placeholder"),
+        ("sasl.password=a${hunter2}b", "still holds a placeholder"),
+        ("ssl.keystore.password={{hunter2}}", "still holds a placeholder"),
+        ("client.dns.lookup=hunter2", 'librdkafka refuses its value (Invalid value for configuration property "client'),
+        ("socket.timeout.ms=9", "value is outside allowed range 10..300000"),
+        ("sasl.jaas.config=hunter2 required a='b';", "its login module is not supported"),
+        ("heartbeat.interval.ms=2000", "STREAMS_KAFKA_SESSION_TIMEOUT_SECONDS; set that"),
+        ("enabled_events=3", "may not be set here: the worker must hear of errors"),
+        ("internal.termination.signal=29", "may not be set here: the worker ends"),
+        ("test.mock.num.brokers=3", "may not be set here: it would read from a mock cluster"),
+        ("test.mock.broker.rtt=3", "may not be set here: it would read from a mock cluster"),
+        ("topic.blacklist=a", "may not be set here: STREAMS_TOPICS says what is read"),
+        ("enable.sasl.oauthbearer.unsecure.jwt=true", "may not be set here: a token without a signature"),
+        ("builtin.features=gzip", "may not be set here: it says what librdkafka was built with"),
         ("session.timeout.ms=45s", "is not a whole number of milliseconds"),
         ("sasl.jaas.config=nonsense", "is not '<login module> required"),
         ("sasl.jaas.config=com.sun.Krb5LoginModule required useKeyTab=true;", "Krb5LoginModule is not supported"),

@@ -123,6 +123,7 @@ def test_page_is_never_calm_while_lag_is_unknown(fields: dict[str, Any]) -> None
     status = StatusOfNobody()
     status.shown = [partition(**fields)]
     page = rendered(status)
+    assert "of 1 of 1 partitions</span>" in page, "there are no others to speak of"
     assert "nothing is at risk" not in page
     assert '<td class="n" data-label="Time to loss">unknown</td>' in page
 

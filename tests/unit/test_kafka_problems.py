@@ -13,6 +13,7 @@ import pytest
 from confluent_kafka import KafkaError
 
 from streams.kafka.explanations import explain, explain_text, no_answer, plain_words, untrusted
+from streams.kafka.token_failures import without_secrets
 from streams.settings import Settings
 
 REQUIRED: dict[str, Any] = {
@@ -31,7 +32,7 @@ SCRAM = PLAIN | {"kafka_sasl_mechanism": "SCRAM-SHA-256"}
 OAUTH = {
     "kafka_security_protocol": "SASL_SSL",
     "kafka_sasl_mechanism": "OAUTHBEARER",
-    "kafka_oauth_token_url": "https://login.example.com/token",
+    "kafka_oauth_token_url": "https://login.example.com/token?key=hunter2",
     "kafka_oauth_client_id": "streams-worker",
     "kafka_oauth_client_secret": "hunter2",
 }
@@ -202,6 +203,35 @@ TEXTS = [
     ),
     (
         KafkaError._AUTHENTICATION,
+        '[thrd:background]: Failed to retrieve OIDC token from "https://login.example.com/token?key=hunter2": '
+        '{"error":"invalid_client","error_description":"hunter2"} (401)',
+        OAUTH,
+        "https://login.example.com/token refused (HTTP 401, invalid_client)",
+        "STREAMS_KAFKA_OAUTH_CLIENT_SECRET",
+    ),
+    (
+        KafkaError._AUTHENTICATION,
+        TOKEN + "hunter2: SSL certificate, certificate verify, Connect, timed out, Recv failure, reset",
+        OAUTH,
+        "https://login.example.com/token refused",
+        "STREAMS_KAFKA_OAUTH_CLIENT_ID",
+    ),
+    (
+        KafkaError._AUTHENTICATION,
+        TOKEN + '{"error": "invalid client hunter2"}',
+        OAUTH,
+        "https://login.example.com/token refused",
+        "STREAMS_KAFKA_OAUTH_CLIENT_ID",
+    ),
+    (
+        KafkaError._AUTHENTICATION,
+        TOKEN + "Response is not JSON encoded: text/hunter2",
+        OAUTH,
+        "answered without a token that can be used (Response is not JSON encoded)",
+        "application/json",
+    ),
+    (
+        KafkaError._AUTHENTICATION,
         TOKEN + "Failed to connect to 127.0.0.1:36365 after 0 ms: Could not connect to server",
         OAUTH,
         "STREAMS_KAFKA_OAUTH_TOKEN_URL: https://login.example.com/token cannot be reached",
@@ -280,6 +310,7 @@ TEXTS = [
 def test_failure_is_explained(code: int, text: str, fields: dict[str, Any], finding: str, remedy: str) -> None:
     """What happened in plain words, and the setting or the place to look at; never what a server sent."""
     problem = explain(KafkaError(code, text), Settings(**REQUIRED | fields))
+    assert "hunter2" not in plain_words(text)
     assert finding in problem.finding
     assert remedy in problem.remedy
     assert "hunter2" not in str(problem)
@@ -313,7 +344,9 @@ def test_untrusted_certificate_has_the_remedy_for_its_reason(reason: str, remedy
 
 def test_silence_may_be_the_token_endpoints() -> None:
     """librdkafka says nothing while it asks one again that answers with server errors."""
-    assert "token endpoint" in no_answer(Settings(**REQUIRED | OAUTH)).remedy
+    problem = no_answer(Settings(**REQUIRED | OAUTH))
+    assert "token endpoint" in problem.remedy
+    assert "(https://login.example.com/token)" in problem.finding
     assert "token endpoint" not in no_answer(Settings(**REQUIRED)).remedy
 
 
@@ -323,3 +356,16 @@ def test_unknown_words_are_shown_as_they_are() -> None:
         "[thrd:ssl://b:9093/1]: ssl://b:9093/1: Something new (after 3ms in state UP, 1 identical error(s) suppressed)"
     )
     assert "Something new" == explain_text(text, Settings(**REQUIRED)).finding == plain_words(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("GET https://me:hunter2@idp.example/t?key=hunter2#hunter2 failed", "GET https://idp.example/t failed"),
+        ('to "http://idp.example?hunter2": no', 'to "http://idp.example": no'),
+        ("sasl_ssl://127.0.0.1:9092/bootstrap: Disconnected", "sasl_ssl://127.0.0.1:9092/bootstrap: Disconnected"),
+    ],
+)
+def test_addresses_are_shown_without_user_and_query(text: str, shown: str) -> None:
+    """Both may hold secrets; host and path say which one it is."""
+    assert shown == without_secrets(text)

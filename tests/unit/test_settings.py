@@ -434,7 +434,7 @@ def test_broken_file_hides_no_other_mistake(monkeypatch: pytest.MonkeyPatch, tmp
     with pytest.raises(ConfigurationError) as caught:
         load_settings()
     message = str(caught.value)
-    assert f"{path}:1: sasl.password: still holds the placeholder" in message
+    assert f"{path}:1: sasl.password: still holds a placeholder" in message
     assert f"{path}:2: session.timeout.ms: is not a whole number" in message
     assert "STREAMS_TOPICS: is not set." in message
     assert "STREAMS_KAFKA_BOOTSTRAP_SERVERS" not in message

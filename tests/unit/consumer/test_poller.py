@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -10,9 +11,11 @@ from typing import Any, cast
 import pytest
 from confluent_kafka import TIMESTAMP_CREATE_TIME, KafkaError, KafkaException
 
-from streams.consumer.poller import CommitPoint, Listener, Poller, Start, _Reading
+from streams.consumer import poller as module
+from streams.consumer.poller import HEADERS_SECONDS, CommitPoint, Listener, Poller, Start, _Reading
 from streams.consumer.room import Room
 from streams.errors import KafkaReadError
+from streams.kafka.header_names import HeadersLaterError
 from streams.record import TopicPartition
 
 ORDERS, PAYMENTS = TopicPartition("orders", 0), TopicPartition("payments", 1)
@@ -116,9 +119,9 @@ def test_partition_that_is_not_read_any_more_is_left_out(poller: Poller) -> None
 def test_event_that_cannot_be_read_whole_is_read_again(poller: Poller, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing behind it is handed over, and its partition goes back to it; others go on."""
     started: list[dict[TopicPartition, Start]] = []
-    monkeypatch.setattr(poller, "_start", started.append)
+    monkeypatch.setattr(poller, "_read_from", started.append)
 
-    def cannot(tp: TopicPartition, offset: int) -> Any:
+    def cannot(tp: TopicPartition, offset: int, limit_seconds: float) -> Any:
         raise KafkaReadError("the leader is away")
 
     monkeypatch.setattr(poller._headers, "read", cannot)
@@ -131,15 +134,71 @@ def test_end_of_a_partition_is_not_counted_before_what_is_read_again(
     poller: Poller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A position behind an event that was not handed over would be committed, and the event never written."""
-    monkeypatch.setattr(poller, "_start", lambda starts: None)
+    monkeypatch.setattr(poller, "_read_from", lambda starts: None)
 
-    def cannot(tp: TopicPartition, offset: int) -> Any:
+    def cannot(tp: TopicPartition, offset: int, limit_seconds: float) -> Any:
         raise KafkaReadError("the leader is away")
 
     monkeypatch.setattr(poller._headers, "read", cannot)
     ends = [Message(tp, offset, KafkaError._PARTITION_EOF) for tp, offset in ((ORDERS, 3), (PAYMENTS, 6))]
     poller._hand_over([BadName(ORDERS, 1), Message(ORDERS, 2), Message(PAYMENTS, 5), *ends])
     assert [(PAYMENTS, 8, [5], None), (PAYMENTS, 8, [], 6)] == [one for one in handed_over(poller) if one[2] or one[3]]
+
+
+def test_events_of_one_hand_over_share_the_time_for_their_headers(
+    poller: Poller, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However many partitions wait for Kafka: it is polled, SIGTERM is heard, and none of the events is passed over."""
+    partitions = [TopicPartition("orders", number) for number in range(40)]
+    poller._reading = {tp: _Reading(tp, Start(1, 7, 0)) for tp in partitions}
+    limits: list[float] = []
+    started: list[dict[TopicPartition, Start]] = []
+    monkeypatch.setattr(poller, "_read_from", started.append)
+
+    def silence(tp: TopicPartition, offset: int, limit_seconds: float) -> Any:
+        limits.append(limit_seconds)
+        time.sleep(max(0.0, min(limit_seconds, 0.2)))
+        raise HeadersLaterError("not yet")
+
+    monkeypatch.setattr(poller._headers, "read", silence)
+    began = time.monotonic()
+    poller._hand_over([BadName(tp, 3) for tp in partitions])
+    assert time.monotonic() - began < 2 * HEADERS_SECONDS
+    assert HEADERS_SECONDS >= limits[0] > 0 >= limits[-1]
+    assert [{tp: Start(1, 7, 3) for tp in partitions}] == started
+    assert "" == caplog.text, "Kafka is given time before anything is said"
+
+
+async def test_drain_that_takes_too_long_is_cancelled(poller: Poller, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for it any more: its partitions are given away."""
+    monkeypatch.setattr(module, "REVOKE_GRACE_SECONDS", -0.8)
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    async def drain(partitions: set[TopicPartition]) -> dict[TopicPartition, CommitPoint]:
+        began.set()
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.set()
+        return {}
+
+    poller._loop = asyncio.get_running_loop()
+    poller._listener.partitions_revoked = drain  # type: ignore[method-assign] # a stand-in of this module
+    others = asyncio.all_tasks()
+    assert {} == await asyncio.to_thread(poller._drain, {ORDERS})
+    assert began.is_set()
+    await asyncio.wait_for(ended.wait(), 5)
+    await asyncio.sleep(0)
+    assert others == asyncio.all_tasks(), "a task is left behind"
+
+
+def test_drain_after_the_event_loop_is_closed_ends_the_thread(poller: Poller) -> None:
+    """It asks nobody; a coroutine that is never awaited would be a warning, which is an error here."""
+    loop = asyncio.new_event_loop()
+    loop.close()
+    poller._loop = loop
+    assert {} == poller._drain({ORDERS})
+    assert poller._stopping
 
 
 def test_error_of_a_partition_is_told_with_what_it_is_about(poller: Poller, told: list[tuple[str, Any]]) -> None:

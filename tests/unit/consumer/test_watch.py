@@ -141,6 +141,42 @@ async def test_end_that_is_old_is_said(watch: KafkaWatch, watched: Watched, monk
     assert set() == kinds(watched)
 
 
+async def test_outage_is_told_once(
+    watch: KafkaWatch, watched: Watched, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Old ends and a group that cannot be joined follow from it; once it is over, they get their time again."""
+    now = 1_000.0
+    monkeypatch.setattr(module, "monotonic", lambda: now)
+    watch.subscribed(["orders"])
+    await watch.look()
+    watched.joined = False
+    cluster.ends_fail, cluster.nobody = KafkaError(KafkaError._TIMED_OUT), True
+    for _ in range(10):
+        await watch.look()
+        assert {Kind.BROKERS_DOWN} == kinds(watched)
+        now += 10
+    cluster.nobody = False  # they answer, and not about the ends: leaders are still being chosen
+    await watch.look()
+    assert set() == kinds(watched)
+    now += module.END_OLD_SECONDS + 1
+    await watch.look()
+    assert {Kind.END_OFFSETS_OLD, Kind.NOT_JOINED} == kinds(watched)
+
+
+@pytest.mark.parametrize("kind", [Kind.NO_LEADER, Kind.TOPIC_GONE])
+async def test_old_end_that_is_explained_is_not_told(watch: KafkaWatch, watched: Watched, kind: Kind) -> None:
+    """Who knows that a leader or a topic is missing learns nothing more from it."""
+    await watch.look()
+    watch.ends[ORDERS] = (10, watch.ends[ORDERS][1] - module.END_OLD_SECONDS - 1)
+    subject = str(ORDERS) if kind is Kind.NO_LEADER else ORDERS.topic
+    watched.watch_conditions.begin(kind, "It is so.", "Act.", subject=subject)
+    watch._note_old_ends()
+    assert {kind} == kinds(watched)
+    watched.watch_conditions.end(kind, subject)
+    watch._note_old_ends()
+    assert {Kind.END_OFFSETS_OLD} == kinds(watched)
+
+
 async def test_group_that_does_not_take_it_in_is_said_with_the_reason(watch: KafkaWatch, watched: Watched) -> None:
     """At once where the brokers say why, and after half a minute where they do not."""
     watched.joined = False
