@@ -6,7 +6,6 @@ Between `archive` (one object) and the commands that read many: `restore` and `g
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
@@ -15,6 +14,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from streams.archive.objects import Archive
 from streams.errors import DamagedObjectError
+from streams.layout import common_prefix
 from streams.record import Record, parts_of_name
 
 BEHIND_DIGITS: Final = ":"
@@ -77,7 +77,7 @@ async def archived_partitions(archive: Archive, topic: str) -> list[int]:
     layout, template = archive.layout, archive.layout.template
     examples = [template.listing_prefix(topic, 0), template.listing_prefix(topic, 1)]
     # Without the zeros of a padded number, which other partitions do not share.
-    prefix = os.path.commonprefix(examples).rstrip("0")  # noqa: RUF071 - keys are text and no paths
+    prefix = common_prefix(examples).rstrip("0")
     behind = template.listing_prefix if template.partitions_apart else None
     found = await _partitions(archive, topic, prefix, template.parse, behind)
     letters = await _partitions(
