@@ -166,6 +166,43 @@ def test_both_lives_are_archived_proved_repaired_read_and_restored_each_by_itsel
     assert without_places(second) + without_places(first) == [published[1] for published in restored]
 
 
+def test_doctor_tells_a_topic_that_is_held(
+    make_topic: MakeTopic,
+    produce: Produce,
+    archived: Archived,
+    run_command: RunCommand,
+    broker: KafkaBroker,
+    s3_server: S3Server,
+    bucket: str,
+) -> None:
+    """The same one is well; another one is wrong, with new-life a warning, and well when it has names of its own."""
+    topic = make_topic()
+
+    def diagnose(settings: Mapping[str, str] | None, check: int) -> dict[str, str]:
+        findings = run_command("doctor", "--json", topics=topic, settings=settings, check=check).json()
+        (found,) = (one for one in findings if one["check"].startswith("kafka topic") and "identity" in one["check"])
+        return dict(found)
+
+    nothing_yet = diagnose(None, 0)
+    assert ("unchecked", True) == (nothing_yet["status"], "no topic.json" in nothing_yet["finding"])
+    produce(topic, [b"first"], partition=0)
+    archived(topic, 1)
+    first_id = topic_id(broker, topic)
+    assert "ok" == diagnose(None, 0)["status"]
+    tag = recreate(broker, topic)
+    held = diagnose(None, 1)
+    said = f"{held['finding']} {held['remedy']}"
+    assert "wrong" == held["status"]
+    assert all(one in said for one in (first_id, topic_id(broker, topic), "docs/runbooks/topic-recreated.md"))
+    beside = diagnose(NEW_LIFE, 0)
+    assert ("warning", True) == (beside["status"], f"{topic}@{tag}" in beside["finding"])
+    produce(topic, [b"second"], partition=0)
+    archived(topic, 1, NEW_LIFE)
+    assert "ok" == diagnose(None, 0)["status"]
+    s3_server.client.put_object(Bucket=bucket, Key=f"ledger/{topic}/topic.json", Body=b"garbage")
+    assert "warning" == diagnose(None, 0)["status"]
+
+
 def test_dead_letters_of_a_later_life_are_redriven_under_its_names(
     make_topic: MakeTopic,
     produce: Produce,
