@@ -76,9 +76,13 @@ class Scoping:
         ends = await self._kafka.ends(tps)
         beginnings = await self._kafka.beginnings(tps)
         parts = {tp: PartitionResult(*tp, 0, 0, beginnings[tp], ends[tp], life=placed[tp.topic].life) for tp in tps}
+        own = {tp: _of_this_topic(part, commits.get(tp)) for tp, part in parts.items()}
         for tp, part in parts.items():
-            _set_end(part, _of_this_topic(part, commits.get(tp)))
+            _set_end(part, own[tp])
         _note_places(parts, placed)
+        await self._refuse_uncommitted(
+            {tp: part for tp, part in parts.items() if own[tp] is None and part.problem is None}
+        )
         checkable = [tp for tp, part in parts.items() if part.stop and part.problem is None]
         ledgers = await self._list_ledgers({tp: parts[tp] for tp in checkable}, commits)
         await self._set_beginnings({tp: parts[tp] for tp in checkable}, ledgers)
@@ -105,6 +109,22 @@ class Scoping:
             raise ConfigurationError(f"--partition {self._asked.partitions[0]}: no topic has such a partition.")
         return chosen
 
+    async def _refuse_uncommitted(self, parts: dict[TopicPartition, PartitionResult]) -> None:
+        """Where nothing is committed nothing is claimed of the events that Kafka has had: nobody knows of them."""
+        asked = self._asked
+        begins: dict[TopicPartition, int | None] = dict.fromkeys(parts, asked.from_offset or 0)
+        if asked.since is not None and parts:
+            begins |= await self._kafka.offsets_at(list(parts), _milliseconds(asked.since))
+        for tp, part in parts.items():
+            begin = begins[tp]
+            if begin is not None and begin < part.end:
+                part.problem = (
+                    f"the group {self._kafka.group} has committed nothing here, and Kafka has had events up to offset "
+                    f"{part.end - 1:,}. Is STREAMS_CONSUMER_GROUP right, and does a worker read this partition?"
+                )
+            else:
+                part.notes.append("the group has committed nothing here, and Kafka has had no event in the range")
+
     async def _list_ledgers(
         self, parts: dict[TopicPartition, PartitionResult], commits: dict[TopicPartition, Committed]
     ) -> dict[TopicPartition, LedgerIndex]:
@@ -129,8 +149,7 @@ class Scoping:
             for part in parts.values():
                 part.start = asked.from_offset
         elif asked.since is not None:
-            since_ms = int(asked.since.timestamp() * 1000)
-            offsets = await self._kafka.offsets_at(list(parts), since_ms)
+            offsets = await self._kafka.offsets_at(list(parts), _milliseconds(asked.since))
             for tp, part in parts.items():
                 _begin_since(part, offsets[tp], ledgers[tp], asked.since)
         else:
@@ -155,6 +174,10 @@ class Scoping:
                 f"offsets below {part.start:,} are known to neither Kafka, a ledger nor the bucket: give --from "
                 f"{part.start} if the archive is meant to begin there"
             )
+
+
+def _milliseconds(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
 
 
 def _of_this_topic(part: PartitionResult, commit: Committed | None) -> Committed | None:
@@ -185,8 +208,8 @@ def _note_places(parts: dict[TopicPartition, PartitionResult], placed: dict[str,
 
 def _set_end(part: PartitionResult, commit: Committed | None) -> None:
     if commit is None:
-        part.notes.append("the group has committed nothing here")
-    elif commit.offset > part.end:
+        return
+    if commit.offset > part.end:
         part.stop = part.start = commit.offset
         part.problem = (
             f"the group has committed offset {commit.offset:,} and the partition ends at {part.end:,}: was the topic "
