@@ -133,6 +133,8 @@ def test_both_lives_are_archived_proved_repaired_read_and_restored_each_by_itsel
     first_objects = contents(s3_server, bucket, f"{topic}/")
     tag = recreate(broker, topic)
     name = f"{topic}@{tag}"
+    held = run_command("restore", topic, topics=topic, check=0).stderr
+    assert ("the worker holds it" in held, "archives the restored events" in held) == (True, False)
     second = produce(topic, values(100, "second"), partition=0)
     archived(topic, 100, NEW_LIFE)
 
@@ -158,6 +160,7 @@ def test_both_lives_are_archived_proved_repaired_read_and_restored_each_by_itsel
     assert f"the bucket holds 2 topics of this name: {topic} (topic id" in said
     assert f"faust -A streams restore {name}" in said
     assert "is another one" in said
+    assert "the worker archives the restored events" in said
     lives = run_command("restore", topic, "--json", topics=topic, check=0).json()["lives"]
     assert [topic, name] == [life["name"] for life in lives]
     run_command("restore", name, "--to-topic", target, "--accept-retention", "--execute", topics=topic, check=0)
