@@ -17,7 +17,7 @@ from streams.parallel import run_in_parallel
 from streams.proof.inventory import Inventory
 from streams.proof.ledger_proof import LedgerIndex, LedgerReader
 from streams.proof.result import PartitionResult, count_of
-from streams.record import TopicPartition
+from streams.record import TopicPartition, parts_of_name
 
 Place = Callable[[str, Identity], Awaitable[Placed]]
 """Tells where the objects of a topic are that has this identity in Kafka."""
@@ -96,9 +96,7 @@ class Scoping:
     def _chosen(self, topics: dict[str, list[int]]) -> list[TopicPartition]:
         unknown = [topic for topic in self._asked.topics if topic not in topics]
         if unknown:
-            raise ConfigurationError(
-                f"--topic {unknown[0]}: not one of the topics of STREAMS_TOPICS ({', '.join(topics)})."
-            )
+            raise ConfigurationError(f"--topic {unknown[0]}: {_why_unknown(unknown[0], topics)}")
         chosen = [
             TopicPartition(topic, partition)
             for topic, partitions in topics.items()
@@ -174,6 +172,16 @@ class Scoping:
                 f"offsets below {part.start:,} are known to neither Kafka, a ledger nor the bucket: give --from "
                 f"{part.start} if the archive is meant to begin there"
             )
+
+
+def _why_unknown(name: str, topics: Collection[str]) -> str:
+    topic, tag = parts_of_name(name)
+    if tag and topic in topics:
+        return (
+            f"that is a name in the bucket, of a later life of {topic}. Give --topic {topic}: the topic that Kafka has "
+            "now is looked for under its own names, whichever they are. Earlier lives are read by get and restore."
+        )
+    return f"not one of the topics of STREAMS_TOPICS ({', '.join(topics)})."
 
 
 def _milliseconds(moment: datetime) -> int:

@@ -138,7 +138,9 @@ def test_both_lives_are_archived_proved_repaired_read_and_restored_each_by_itsel
     second = produce(topic, values(100, "second"), partition=0)
     archived(topic, 100, NEW_LIFE)
 
-    report = run_command("verify", "--content", "all", "--json", topics=topic, check=0).json()
+    hint = run_command("verify", "--topic", name, topics=topic, check=2)
+    assert f"Give --topic {topic}:" in hint.stderr
+    report = run_command("verify", "--topic", topic, "--content", "all", "--json", topics=topic, check=0).json()
     (part,) = report["partitions"]
     assert (name, 100, 100, []) == (part["name_in_bucket"], part["objects"], part["compared"], part["notes"])
     assert 0 == report["other_objects"]
@@ -265,9 +267,18 @@ def test_archive_of_an_earlier_release_is_proved_with_a_note(
 
 
 def test_unknown_head_is_not_verifiable_unless_it_is_left_out(
-    make_topic: MakeTopic, produce: Produce, archived: Archived, run_command: RunCommand, broker: KafkaBroker
+    make_topic: MakeTopic,
+    produce: Produce,
+    archived: Archived,
+    run_command: RunCommand,
+    broker: KafkaBroker,
+    s3_server: S3Server,
+    bucket: str,
 ) -> None:
-    """Kafka and the bucket begin at offset 50, no ledger does, and nobody can say what was before."""
+    """Kafka and the bucket begin at offset 50, no ledger does, and nobody can say what was before.
+
+    Repair says so once, and also when it has repaired what is missing behind that.
+    """
     topic = make_topic()
     produce(topic, values(100, "value"), partition=0)
     place = TopicPartition(topic, 0, 50)
@@ -278,7 +289,11 @@ def test_unknown_head_is_not_verifiable_unless_it_is_left_out(
     assert "give --from 50" in finished.stdout
     assert "PROVED" in run_command("verify", "--from", "50", topics=topic, check=0).stdout
     run_command("verify", "--since", "1h", topics=topic, check=0)
-    run_command("repair", topics=topic, check=2)
+    nothing = run_command("repair", topics=topic, check=2)
+    assert 1 == (nothing.stdout + nothing.stderr).count("NOT VERIFIABLE")
+    delete_objects(s3_server, bucket, [object_key(topic, 0, 60)])
+    repaired = run_command("repair", topics=topic, check=2)
+    assert "REPAIRED: 1 event written again. The rest is not verifiable" in repaired.stdout
 
 
 # -- the right to read topic.json -------------------------------------------------------------------------------------

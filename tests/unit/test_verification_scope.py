@@ -263,5 +263,9 @@ async def test_what_does_not_exist_is_refused() -> None:
     """A topic or partition that was asked for and is not there."""
     with pytest.raises(ConfigurationError, match="--topic payments"):
         await scope_of(Kafka(90, 0, 100), Asked(topics=("payments",)))
+    with pytest.raises(ConfigurationError, match=r"--topic payments@AbCd-_09: not one of the topics"):
+        await scope_of(Kafka(90, 0, 100), Asked(topics=("payments@AbCd-_09",)))
+    with pytest.raises(ConfigurationError, match=r"a later life of orders. Give --topic orders:"):
+        await scope_of(Kafka(90, 0, 100), Asked(topics=("orders@AbCd-_09",)))
     with pytest.raises(ConfigurationError, match="--partition 7"):
         await scope_of(Kafka(90, 0, 100), Asked(partitions=(7,)))
