@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 import pytest
@@ -36,6 +36,7 @@ from tests.services.ports import free_port
 from tests.services.s3 import S3Server
 from tests.services.waiting import wait_until
 
+PutObject = Callable[[str, bytes, Mapping[str, str]], None]
 ReadTopic = Callable[[str, int], list[list[Published]]]
 
 TENANT_TEMPLATE = {"STREAMS_OBJECT_KEY_TEMPLATE": "{prefix}{header.tenant}/{topic}/{partition}/{offset}"}
@@ -51,6 +52,16 @@ def writer(base_settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Ar
 def published(broker: KafkaBroker) -> ReadTopic:
     """What a topic holds for those who read committed events."""
     return lambda topic, partitions: read_topic(broker.bootstrap_servers, topic, partitions)
+
+
+@pytest.fixture
+def put_object(s3_server: S3Server, bucket: str) -> PutObject:
+    """Puts something into the test's bucket that no worker has written: its key, body and metadata."""
+
+    def put(key: str, body: bytes, metadata: Mapping[str, str]) -> None:
+        s3_server.client.put_object(Bucket=bucket, Key=key, Body=body, Metadata=metadata)
+
+    return put
 
 
 def test_partitions_come_back_as_they_were(
@@ -388,18 +399,13 @@ def test_event_that_the_topic_does_not_take_is_named(
 
 
 def test_gaps_dead_letters_and_damage_are_said(
-    make_topic: MakeTopic,
-    writer: ArchiveWriter,
-    run_command: RunCommand,
-    published: ReadTopic,
-    s3_server: S3Server,
-    bucket: str,
+    make_topic: MakeTopic, writer: ArchiveWriter, run_command: RunCommand, published: ReadTopic, put_object: PutObject
 ) -> None:
     """A missing object is counted and passed over; a dead letter is an event; a damaged one stops until told not to."""
     target = make_topic(1, FOREVER)
     records = [event("orders", 0, at, headers=(("tenant", b"a"),) if at != 2 else ()) for at in (0, 1, 2, 5, 6)]
     writer.write(records, TENANT_TEMPLATE)
-    s3_server.client.put_object(Bucket=bucket, Key="a/orders/0/00000000000000000006", Body=b"no event")
+    put_object("a/orders/0/00000000000000000006", b"no event", {})
     command = ("restore", "orders", "--to-topic", target, "--execute")
     refused = run_command(*command, topics="orders", settings=TENANT_TEMPLATE, check=2)
     assert "a/orders/0/00000000000000000006" in refused.stderr
@@ -410,12 +416,7 @@ def test_gaps_dead_letters_and_damage_are_said(
 
 
 def test_crafted_objects_are_skipped(
-    make_topic: MakeTopic,
-    writer: ArchiveWriter,
-    run_command: RunCommand,
-    published: ReadTopic,
-    s3_server: S3Server,
-    bucket: str,
+    make_topic: MakeTopic, writer: ArchiveWriter, run_command: RunCommand, published: ReadTopic, put_object: PutObject
 ) -> None:
     """Whatever somebody has written in the place of an event, the first one's too: it is named and passed over."""
     target = make_topic(1, FOREVER)
@@ -428,8 +429,7 @@ def test_crafted_objects_are_skipped(
         (b"v", {"kafka-position": "orders/0/2", "kafka-sidecar": "//"}),
     ]
     for offset, (body, metadata) in enumerate(crafted):
-        key = f"orders/0/{offset:020d}.json"
-        s3_server.client.put_object(Bucket=bucket, Key=key, Body=body, Metadata=metadata)
+        put_object(f"orders/0/{offset:020d}.json", body, metadata)
     command = ("restore", "orders", "--to-topic", target, "--execute", "--skip-damaged")
     skipped = run_command(*command, topics="orders", check=1)
     assert "3 events could not be read back" in skipped.stderr

@@ -77,8 +77,27 @@ def recreate(broker: KafkaBroker, topic: str) -> str:
     return after[:8]
 
 
-def contents(s3_server: S3Server, bucket: str, prefix: str) -> dict[str, bytes]:
-    return {key: s3_server.read(bucket, key).body for key in s3_server.keys(bucket, prefix)}
+class Objects:
+    """What is in the test's bucket, for somebody who may do everything there."""
+
+    def __init__(self, server: S3Server, bucket: str) -> None:
+        self._server, self._bucket = server, bucket
+
+    def under(self, prefix: str) -> dict[str, bytes]:
+        """Bodies by key, in the order of the keys."""
+        return {key: self._server.read(self._bucket, key).body for key in self._server.keys(self._bucket, prefix)}
+
+    def put(self, key: str, body: bytes) -> None:
+        self._server.client.put_object(Bucket=self._bucket, Key=key, Body=body)
+
+    def delete(self, key: str) -> None:
+        delete_objects(self._server, self._bucket, [key])
+
+
+@pytest.fixture
+def objects(s3_server: S3Server, bucket: str) -> Objects:
+    """Those of the test's bucket."""
+    return Objects(s3_server, bucket)
 
 
 def without_places(expected: Expected) -> list[bytes | None]:
@@ -93,8 +112,7 @@ def test_recreated_topic_is_never_proved_by_the_objects_of_the_first(
     archived: Archived,
     run_command: RunCommand,
     broker: KafkaBroker,
-    s3_server: S3Server,
-    bucket: str,
+    objects: Objects,
     group: str,
 ) -> None:
     """With fewer and with more events; not even by a commit that says nothing of the topic. Repair writes nothing."""
@@ -102,7 +120,7 @@ def test_recreated_topic_is_never_proved_by_the_objects_of_the_first(
     produce(topic, values(FIRST_EVENTS, "first"), partition=0)
     archived(topic, FIRST_EVENTS)
     run_command("verify", topics=topic, check=0)
-    first_id, before = topic_id(broker, topic), contents(s3_server, bucket, "")
+    first_id, before = topic_id(broker, topic), objects.under("")
     recreate(broker, topic)
     produce(topic, values(refilled, "second"), partition=0)
     commit = [TopicPartition(topic, 0, min(refilled, FIRST_EVENTS))]
@@ -114,7 +132,7 @@ def test_recreated_topic_is_never_proved_by_the_objects_of_the_first(
         assert "the bucket holds another topic of this name" in finished.stdout
         assert all(one in finished.stdout for one in (first_id, topic_id(broker, topic)))
     run_command("repair", "--content", "all", topics=topic, check=2)
-    assert before == contents(s3_server, bucket, "")
+    assert before == objects.under("")
 
 
 def test_both_lives_are_archived_proved_repaired_read_and_restored_each_by_itself(
@@ -123,14 +141,13 @@ def test_both_lives_are_archived_proved_repaired_read_and_restored_each_by_itsel
     archived: Archived,
     run_command: RunCommand,
     broker: KafkaBroker,
-    s3_server: S3Server,
-    bucket: str,
+    objects: Objects,
 ) -> None:
     """STREAMS_ON_NEW_TOPIC=new-life: names with the topic's tag, and nothing of the first life is touched."""
     topic, target = make_topic(), make_topic()
     first = produce(topic, values(FIRST_EVENTS, "first"), partition=0)
     archived(topic, FIRST_EVENTS)
-    first_objects = contents(s3_server, bucket, f"{topic}/")
+    first_objects = objects.under(f"{topic}/")
     tag = recreate(broker, topic)
     name = f"{topic}@{tag}"
     held = run_command("restore", topic, topics=topic, check=0).stderr
@@ -145,12 +162,12 @@ def test_both_lives_are_archived_proved_repaired_read_and_restored_each_by_itsel
     assert (name, 100, 100, []) == (part["name_in_bucket"], part["objects"], part["compared"], part["notes"])
     assert 0 == report["other_objects"]
 
-    delete_objects(s3_server, bucket, [object_key(name, 0, 7)])
+    objects.delete(object_key(name, 0, 7))
     assert f"{name}/0" in run_command("verify", topics=topic, check=1).stdout
     run_command("repair", topics=topic, check=0)
     run_command("verify", "--content", "all", topics=topic, check=0)
-    assert first_objects == contents(s3_server, bucket, f"{topic}/")
-    assert 100 == len(s3_server.keys(bucket, f"{name}/"))
+    assert first_objects == objects.under(f"{topic}/")
+    assert 100 == len(objects.under(f"{name}/"))
 
     assert b"first 42" == run_command("get", f"{topic}/0/42", topics=topic, check=0).raw
     assert b"second 42" == run_command("get", f"{name}/0/42", topics=topic, check=0).raw
@@ -177,8 +194,7 @@ def test_doctor_tells_a_topic_that_is_held(
     archived: Archived,
     run_command: RunCommand,
     broker: KafkaBroker,
-    s3_server: S3Server,
-    bucket: str,
+    objects: Objects,
 ) -> None:
     """The same one is well; another one is wrong, with new-life a warning, and well when it has names of its own."""
     topic = make_topic()
@@ -204,7 +220,7 @@ def test_doctor_tells_a_topic_that_is_held(
     produce(topic, [b"second"], partition=0)
     archived(topic, 1, NEW_LIFE)
     assert "ok" == diagnose(None, 0)["status"]
-    s3_server.client.put_object(Bucket=bucket, Key=f"ledger/{topic}/topic.json", Body=b"garbage")
+    objects.put(f"ledger/{topic}/topic.json", b"garbage")
     assert "warning" == diagnose(None, 0)["status"]
 
 
@@ -214,8 +230,7 @@ def test_dead_letters_of_a_later_life_are_redriven_under_its_names(
     archived: Archived,
     run_command: RunCommand,
     broker: KafkaBroker,
-    s3_server: S3Server,
-    bucket: str,
+    objects: Objects,
 ) -> None:
     """Both lives have one at the same position; each goes to its own place."""
     topic = make_topic()
@@ -226,22 +241,22 @@ def test_dead_letters_of_a_later_life_are_redriven_under_its_names(
     produce(topic, [b"second"], partition=0)
     archived(topic, 1, {**broken, **NEW_LIFE})
     letters = [f"dead-letter/{one}/0/{0:020d}.json" for one in (topic, name)]
-    assert letters == s3_server.keys(bucket, "dead-letter/")
+    assert letters == list(objects.under("dead-letter/"))
     assert f"{name}/0/0" in run_command("redrive", "--list", topics=topic, check=1).stdout
     run_command("redrive", "--execute", topics=topic, check=0)
-    assert [] == s3_server.keys(bucket, "dead-letter/")
-    found = [s3_server.read(bucket, object_key(one, 0, 0)).body for one in (topic, name)]
-    assert [b"first", b"second"] == found
+    assert {} == objects.under("dead-letter/")
+    assert {object_key(topic, 0, 0): b"first"} == objects.under(f"{topic}/")
+    assert {object_key(name, 0, 0): b"second"} == objects.under(f"{name}/")
 
 
 def test_segments_and_topic_json_say_whose_they_are(
-    make_topic: MakeTopic, produce: Produce, archived: Archived, broker: KafkaBroker, s3_server: S3Server, bucket: str
+    make_topic: MakeTopic, produce: Produce, archived: Archived, broker: KafkaBroker, objects: Objects
 ) -> None:
     """The cluster's id and the topic's; a segment is closed behind its 10,000th event."""
     topic = make_topic()
     produce(topic, values(10_500, "value"), partition=0)
     archived(topic, 10_500)
-    written = contents(s3_server, bucket, f"ledger/{topic}/")
+    written = objects.under(f"ledger/{topic}/")
     identity = json.loads(written.pop(f"ledger/{topic}/topic.json"))
     (segment,) = map(decode_segment, written.values())
     ids = (identity["cluster_id"], topic_id(broker, topic))
@@ -249,18 +264,13 @@ def test_segments_and_topic_json_say_whose_they_are(
 
 
 def test_archive_of_an_earlier_release_is_proved_with_a_note(
-    make_topic: MakeTopic,
-    produce: Produce,
-    archived: Archived,
-    run_command: RunCommand,
-    s3_server: S3Server,
-    bucket: str,
+    make_topic: MakeTopic, produce: Produce, archived: Archived, run_command: RunCommand, objects: Objects
 ) -> None:
     """It has no topic.json; nothing else is known of whose events it holds."""
     topic = make_topic()
     produce(topic, values(50, "value"), partition=0)
     archived(topic, 50)
-    delete_objects(s3_server, bucket, [f"ledger/{topic}/topic.json"])
+    objects.delete(f"ledger/{topic}/topic.json")
     finished = run_command("verify", topics=topic, check=0)
     assert "PROVED" in finished.stdout
     assert 1 == finished.stdout.count("no topic.json")
@@ -272,8 +282,7 @@ def test_unknown_head_is_not_verifiable_unless_it_is_left_out(
     archived: Archived,
     run_command: RunCommand,
     broker: KafkaBroker,
-    s3_server: S3Server,
-    bucket: str,
+    objects: Objects,
 ) -> None:
     """Kafka and the bucket begin at offset 50, no ledger does, and nobody can say what was before.
 
@@ -291,7 +300,7 @@ def test_unknown_head_is_not_verifiable_unless_it_is_left_out(
     run_command("verify", "--since", "1h", topics=topic, check=0)
     nothing = run_command("repair", topics=topic, check=2)
     assert 1 == (nothing.stdout + nothing.stderr).count("NOT VERIFIABLE")
-    delete_objects(s3_server, bucket, [object_key(topic, 0, 60)])
+    objects.delete(object_key(topic, 0, 60))
     repaired = run_command("repair", topics=topic, check=2)
     assert "REPAIRED: 1 event written again. The rest is not verifiable" in repaired.stdout
 
