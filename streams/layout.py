@@ -5,7 +5,9 @@ Written once here, so that the worker that writes and the commands that look for
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from streams.object_key import ObjectKeyTemplate
@@ -67,6 +69,11 @@ class Layout:
             return None
         found = self._segment.fullmatch(key, len(self._ledgers))
         return None if found is None else (found[1], int(found[2]), int(found[3]), int(found[4]))
+
+
+def common_prefix(prefixes: Sequence[str]) -> str:
+    """What all of these begin with."""
+    return os.path.commonprefix(prefixes)  # noqa: RUF071 - prefixes of keys are text and no paths
 
 
 def _under(prefix: str, topic: str | None, partition: int | None) -> str:

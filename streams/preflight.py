@@ -35,7 +35,7 @@ async def check_kafka(settings: Settings) -> list[str]:
     Raises:
         ConfigurationError: with the setting to correct.
     """
-    await _check_connection(settings)
+    await check_connection(settings)
     admin = await asyncio.to_thread(KafkaAdmin, settings)
     try:
         names, missing = await _topics(admin, settings)
@@ -65,8 +65,12 @@ def check_web_port(settings: Settings) -> None:
             ) from error
 
 
-async def _check_connection(settings: Settings) -> None:
-    """One of the bootstrap servers can be used: all are tried at once, since each may take its ten seconds."""
+async def check_connection(settings: Settings) -> None:
+    """One of the bootstrap servers can be used: all are tried at once, since each may take its ten seconds.
+
+    Raises:
+        ConfigurationError: none can, each with why and the setting to correct.
+    """
     servers = settings.kafka_bootstrap_servers.split(",")
     attempts = {asyncio.create_task(connection_problem(settings, server)): server for server in servers}
     failures: dict[str, Problem] = {}

@@ -6,7 +6,6 @@ Between `archive` (one object) and the commands that read many: `restore` and `g
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
@@ -15,6 +14,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from streams.archive.objects import Archive
 from streams.errors import DamagedObjectError
+from streams.layout import Layout, common_prefix
 from streams.record import Record, parts_of_name
 
 BEHIND_DIGITS: Final = ":"
@@ -75,15 +75,34 @@ async def archived_partitions(archive: Archive, topic: str) -> list[int]:
     One LIST for each where a partition's keys are together, else all keys of the topic are listed.
     """
     layout, template = archive.layout, archive.layout.template
-    examples = [template.listing_prefix(topic, 0), template.listing_prefix(topic, 1)]
-    # Without the zeros of a padded number, which other partitions do not share.
-    prefix = os.path.commonprefix(examples).rstrip("0")  # noqa: RUF071 - keys are text and no paths
     behind = template.listing_prefix if template.partitions_apart else None
-    found = await _partitions(archive, topic, prefix, template.parse, behind)
+    found = await _partitions(archive, topic, _topic_prefix(layout, topic), template.parse, behind)
     letters = await _partitions(
         archive, topic, layout.dead_letter_prefix(topic), layout.parse_dead_letter, layout.dead_letter_prefix
     )
     return sorted(found | letters)
+
+
+async def is_archived(archive: Archive, topic: str) -> bool:
+    """Whether the archive holds any event of the topic: one LIST, or two, where its keys are together."""
+    layout = archive.layout
+    places = (
+        (_topic_prefix(layout, topic), layout.template.parse),
+        (layout.dead_letter_prefix(topic), layout.parse_dead_letter),
+    )
+    for prefix, parse in places:
+        async for page in archive.reader.list(prefix):
+            found = (parse(listed.object_key) for listed in page)
+            if any(position is not None and position[0] in (None, topic) for position in found):
+                return True
+    return False
+
+
+def _topic_prefix(layout: Layout, topic: str) -> str:
+    """What the keys of all events of a topic begin with."""
+    examples = [layout.template.listing_prefix(topic, partition) for partition in (0, 1)]
+    # Without the zeros of a padded number, which other partitions do not share.
+    return common_prefix(examples).rstrip("0")
 
 
 async def in_order(

@@ -35,6 +35,12 @@ class Placed:
     life: Life = UNKNOWN_LIFE
     problem: str | None = None
     note: str | None = None
+    other: Identity | None = None
+    """The topic whose objects have the name, where that is another one and there is nothing of this one."""
+
+    def is_held(self, on_new_topic: str) -> bool:
+        """Whether a worker reads nothing of the topic; without an id there is no name to put its events under."""
+        return self.other is not None and (on_new_topic == "hold" or self.life.topic_id is None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +72,19 @@ async def place_in_bucket(reader: S3Reader, layout: Layout, topic: str, identity
         return Placed(identity.life(), f"not verifiable: it cannot be told whose objects the bucket holds: {error}")
     if own is not None and own.is_same(identity):
         return Placed(identity.life(identity.tag), note=note)
-    return Placed(identity.life(), _other_topic(known, identity))
+    problem = (
+        f"not verifiable: the bucket holds another topic of this name ({different_ids(known, identity)}), and nothing "
+        "of this one. docs/runbooks/topic-recreated.md says what to do"
+    )
+    return Placed(identity.life(), problem, other=known)
 
 
-def _other_topic(known: Identity, identity: Identity) -> str:
+def different_ids(known: Identity, identity: Identity) -> str:
+    """In what the bucket's topic and Kafka's differ."""
     ids = f"its id is {known.topic_id}, Kafka's {identity.topic_id}"
     if known.cluster_id != identity.cluster_id:
         ids += f"; its cluster is {known.cluster_id}, this one {identity.cluster_id}"
-    return (
-        f"not verifiable: the bucket holds another topic of this name ({ids}), and nothing of this one. "
-        "docs/runbooks/topic-recreated.md says what to do"
-    )
+    return ids
 
 
 async def written_identity(reader: S3Reader, layout: Layout, topic: str, tag: str = "") -> Identity | None:

@@ -9,6 +9,7 @@ from typing import Final
 from confluent_kafka import KafkaError, KafkaException
 
 from streams.errors import StreamsError
+from streams.kafka.explanations import plain_words
 from streams.record import Record
 
 NAME_PREFIX: Final = "streams-restore-"
@@ -20,6 +21,9 @@ NOT_ITS_FAULT: Final = frozenset(
 )
 """Events that were not published because of another one."""
 _FENCED: Final = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
+_UNREACHABLE: Final = frozenset(
+    {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE, KafkaError._AUTHENTICATION}
+)
 _SILENCE: Final = frozenset({KafkaError._TIMED_OUT, KafkaError._MSG_TIMED_OUT, KafkaError.REQUEST_TIMED_OUT})
 
 
@@ -55,7 +59,13 @@ def _remedy(error: BaseException, topic: str, name: str) -> str:
         return f"this user may not. Add an ACL that allows WRITE, READ and DESCRIBE on the topic {topic}."
     if code in _SILENCE:
         return "the brokers did not answer in time. Run the same command again: it goes on where it was."
-    return f"{problem}. Run the same command again: it goes on where it was."
+    if problem is not None and code in _UNREACHABLE:
+        return (
+            f"the brokers cannot be used ({plain_words(problem.str())}). `faust -A streams doctor` says why; then run "
+            "the same command again: it goes on where it was."
+        )
+    said = error if problem is None else f"{plain_words(problem.str())} ({problem.name()})"
+    return f"{said}. Run the same command again: it goes on where it was."
 
 
 def refusal(code: int, topic: str, sent: Sequence[Record], max_batch_bytes: int | None) -> RestoreError | None:

@@ -10,11 +10,12 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 
 from streams.archive.publisher import Publisher
-from streams.archive.restore_errors import RestoreError, explained, kafka_error
+from streams.archive.restore_errors import RestoreError, explained
 from streams.archive.target_topic import TargetTopic
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.connection import client_options
 from streams.kafka.group_offsets import committed_offsets
+from streams.preflight import check_connection
 from streams.record import TopicPartition
 from streams.settings import Settings
 
@@ -24,21 +25,17 @@ class RestoreTarget:
 
     def __init__(self, settings: Settings, topic: str) -> None:
         self.topic = topic
-        self._servers = settings.kafka_bootstrap_servers
+        self._configured = settings
         self._connection: dict[str, Any] = {
             **client_options(settings),
             "client.id": f"{settings.kafka_client_id}-restore",
         }
-        self._admin = KafkaAdmin(settings)
+        self._admin: KafkaAdmin
 
     async def __aenter__(self) -> RestoreTarget:
-        try:
-            await self._admin.cluster([self.topic])
-        except KafkaException as error:
-            raise RestoreError(
-                f"no broker of {self._servers} (STREAMS_KAFKA_BOOTSTRAP_SERVERS) could be used: {kafka_error(error)}. "
-                "`faust -A streams doctor` says why."
-            ) from error
+        """Raises `ConfigurationError` where no broker can be used, with the setting to correct."""
+        await check_connection(self._configured)
+        self._admin = KafkaAdmin(self._configured)
         return self
 
     async def __aexit__(
@@ -66,7 +63,7 @@ class RestoreTarget:
                 "as many partitions as the original and message.timestamp.type=CreateTime, or name another with "
                 "--to-topic."
             )
-        return RestoreError(f"the topic {self.topic} cannot be used: {error}.")
+        return RestoreError(f"the topic {self.topic} cannot be used: {error.str()}.")
 
     async def _settings(self) -> Mapping[str, str] | None:
         found = (await self._admin.configurations([self.topic]))[self.topic]

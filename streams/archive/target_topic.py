@@ -14,7 +14,7 @@ class TargetTopic:
     partitions: tuple[int, ...]
     settings: Mapping[str, str] | None
     events: int
-    """Offsets that it has at the moment, over all partitions."""
+    """Offsets that it has at the moment, over all partitions: some may be markers of transactions."""
 
     @property
     def stamps_events(self) -> bool:

@@ -8,7 +8,7 @@ import click
 from faust.cli import option
 from rich.table import Table
 
-from streams.commands.command import EXIT_OK, EXIT_WRONG, StreamsCommand, json_option
+from streams.commands.command import EXIT_OK, EXIT_UNCHECKED, EXIT_WRONG, StreamsCommand, json_option
 from streams.commands.verify import asked_for, range_options, run_verification
 from streams.kafka.reader import KafkaReader
 from streams.proof.page import describe_ranges
@@ -48,7 +48,6 @@ class Repair(StreamsCommand):
         async with KafkaReader(self.settings) as kafka, S3Reader(self.settings) as reader:
             verification = Verification(self.settings, kafka, reader, asked, sample, options["parallel"])
             await run_verification(self, verification)
-            self.note(verification.verdict.sentence)
             repairs = [plan_repair(part) for part in verification.parts]
             wanted = sum(len(one.wanted) for one in repairs)
             if wanted and not dry_run:
@@ -56,7 +55,7 @@ class Repair(StreamsCommand):
                 writer = Repairer(self.settings, kafka, make_sink(self.settings), pace)
                 with self.progress("events repaired", wanted) as advance:
                     await writer.run(repairs, advance)
-        code = repair_exit_code(verification.verdict, repairs)
+        code = repair_exit_code(verification.verdict_beside_faults, repairs)
         sentence = _sentence(verification, repairs, wanted, dry_run)
         self._show(repairs, sentence, code, dry_run)
         return code
@@ -72,14 +71,16 @@ class Repair(StreamsCommand):
 
 
 def _sentence(verification: Verification, repairs: list[PartitionRepair], wanted: int, dry_run: bool) -> str:
-    verdict, failed = verification.verdict, sum(one.failed for one in repairs)
+    rest, failed = verification.verdict_beside_faults, sum(one.failed for one in repairs)
     if not wanted and not failed:
-        return f"NOTHING TO REPAIR. {verdict.sentence}"
+        return f"NOTHING TO REPAIR. {rest.sentence}"
+    unchecked = ""
+    if rest.exit_code == EXIT_UNCHECKED:
+        unchecked = f" The rest is {rest.status}: `faust -A streams verify` says why."
     could_not = f" {count_of(failed, 'event')} could not be repaired: {_reasons(repairs)}." if failed else ""
     if dry_run:
-        return f"DRY RUN: {count_of(wanted, 'event')} would be written again.{could_not}"
+        return f"DRY RUN: {count_of(wanted, 'event')} would be written again.{could_not}{unchecked}"
     repaired = sum(len(one.repaired) for one in repairs)
-    unchecked = f" {verdict.sentence}" if verdict.status.startswith("not ") else ""
     outcome = "REPAIRED" if repaired else "NOT REPAIRED"
     return f"{outcome}: {count_of(repaired, 'event')} written again.{could_not}{unchecked}"
 

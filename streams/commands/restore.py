@@ -12,7 +12,8 @@ from confluent_kafka import KafkaException
 from faust.cli import argument, option
 from rich.table import Table
 
-from streams.archive.lives import ArchivedLife, lives_in_bucket
+from streams.archive.events import is_archived
+from streams.archive.lives import ArchivedLife, lives_in_bucket, place_in_bucket
 from streams.archive.objects import Archive
 from streams.archive.positions import UsageError, parse_selection, parse_time, show_time
 from streams.archive.restore import FixedPlan, Outcome, Progress, Restoration, restore_id
@@ -22,10 +23,12 @@ from streams.archive.target_topic import TargetTopic
 from streams.commands.command import EXIT_OK, EXIT_WRONG, StreamsCommand, json_option
 from streams.costs import Prices, describe_cost
 from streams.kafka.admin import KafkaAdmin, Topic
+from streams.kafka.identity import Identity
 from streams.record import parts_of_name
 from streams.sinks.s3_reader import PAGE_OBJECTS, S3Reader
 
 DAMAGED_SHOWN = 10
+_PLACES = "STREAMS_S3_BUCKET, STREAMS_S3_PREFIX and STREAMS_OBJECT_KEY_TEMPLATE"
 
 
 class Restore(StreamsCommand):
@@ -98,6 +101,7 @@ class Restore(StreamsCommand):
                 skip_damaged=options["skip_damaged"],
                 accept_time_shift=options["accept_time_shift"],
             )
+            await self._check_name(restore)
             found = await target.describe()
             fixed = None if options["again"] else await restore.fixed_plan()
             self.note(f"restore {identity}: {selection.topic} to {topic}")
@@ -125,6 +129,15 @@ class Restore(StreamsCommand):
             read_all=options["read_all"],
         )
 
+    async def _check_name(self, restore: Restoration) -> None:
+        """Raises `UsageError` where nothing of that name was ever archived: before anything is said of a target."""
+        topic = restore.selection.topic
+        if not await is_archived(restore.archive, topic):
+            raise UsageError(
+                f"the archive holds no event of {topic}. Is the name right (STREAMS_TOPICS={self.settings.topics})? "
+                f"Else check {_PLACES}."
+            )
+
     def _identity(self, options: dict[str, Any], topic: str) -> str:
         names = ("start", "stop", "since", "until", "repartition", "without_dead_letters", "read_all")
         texts = [*sorted(options["selection"]), *(f"{name}={options[name]}" for name in names)]
@@ -148,6 +161,7 @@ class Restore(StreamsCommand):
             self._show_plan(plans, target, options["repartition"])
             await self._tell_lives(restore, lives)
             self._warn(plans, target)
+            await self._tell_archived(restore, target)
         for problem in problems:
             self.notes.print(f"cannot be restored: {problem}", markup=False, soft_wrap=True)
         if problems or not any(plan.events for plan in plans):
@@ -223,7 +237,8 @@ class Restore(StreamsCommand):
             )
         elif chosen is not None and chosen.identity is not None:
             self.note(f"this restores {chosen.describe()}")
-        topic_id = await self._topic_id(parts_of_name(name)[0])
+        identity = await self._identity_of(parts_of_name(name)[0])
+        topic_id = None if identity is None else identity.topic_id
         known = None if chosen is None or chosen.identity is None else chosen.identity.topic_id
         if None not in (topic_id, known) and topic_id != known:
             self.note(
@@ -231,13 +246,14 @@ class Restore(StreamsCommand):
                 "it was recreated, or is on another cluster. That is as it should be where a lost topic is restored."
             )
 
-    async def _topic_id(self, topic: str) -> str | None:
-        """The id of Kafka's topic of this name, where it has one and says so."""
+    async def _identity_of(self, topic: str) -> Identity | None:
+        """Which topic of this name Kafka has, where it has one and says so."""
+        admin = KafkaAdmin(self.settings)
         try:
-            found = (await KafkaAdmin(self.settings).topics([topic]))[topic]
+            cluster_id, found = await admin.cluster_id([topic]), (await admin.topics([topic]))[topic]
         except KafkaException:
             return None
-        return found.identity if isinstance(found, Topic) else None
+        return Identity(cluster_id, found.identity) if isinstance(found, Topic) else None
 
     def _show_plan(self, plans: Sequence[PartitionPlan], target: TargetTopic, repartition: bool) -> None:
         table = Table(title=None, box=None, pad_edge=False)
@@ -275,20 +291,32 @@ class Restore(StreamsCommand):
                 "message.timestamp.type=CreateTime and a retention.ms that keeps the events."
             )
         if target.events:
-            self.note(f"note: {target.name} holds {target.events:,} events already, which stay where they are.")
-        pattern = self.settings.topic_pattern
-        archived = pattern.match(target.name) if pattern else target.name in self.settings.topic_names
-        if archived:
-            self.note(
-                f"note: STREAMS_TOPICS has {target.name}: the worker archives the restored events, too, under their "
-                "new offsets."
-            )
+            self.note(f"note: {target.name} holds up to {target.events:,} events already, which stay where they are.")
+
+    async def _tell_archived(self, restore: Restoration, target: TargetTopic) -> None:
+        """What the worker makes of the restored events, where the topic is one of its own."""
+        name, pattern = target.name, self.settings.topic_pattern
+        if not (pattern.match(name) if pattern else name in self.settings.topic_names):
+            return
+        identity, archive = await self._identity_of(name), restore.archive
+        if identity is not None:
+            placed = await place_in_bucket(archive.reader, archive.layout, name, identity)
+            if placed.is_held(self.settings.on_new_topic):
+                self.note(
+                    f"note: STREAMS_TOPICS has {name}, but the worker holds it, for the bucket holds another topic of "
+                    "this name: it archives nothing of it, the restored events neither, until you have decided "
+                    "(docs/runbooks/topic-recreated.md)."
+                )
+                return
+        self.note(
+            f"note: STREAMS_TOPICS has {name}: the worker archives the restored events, too, under their new offsets."
+        )
 
 
 def _nothing(restore: Restoration) -> str:
     return (
-        f"the archive holds no event of {restore.selection.topic} in that range. Check the name, STREAMS_S3_BUCKET, "
-        "STREAMS_S3_PREFIX and STREAMS_OBJECT_KEY_TEMPLATE."
+        f"the archive holds no event of {restore.selection.topic} in that range. Check the partitions, --from and "
+        f"--to, --since, {_PLACES}."
     )
 
 

@@ -1,8 +1,8 @@
 """`doctor`: checks everything that the worker needs, each as one finding with its remedy; knows nothing of a terminal.
 
 The machine, Kafka and the sink are examined side by side, each within a time limit, and reported one after the other.
-The checks are in `machine`, `kafka` (with `connection`, `offsets` and `costs`), `sinks.s3_doctor` and
-`sinks.sqs_doctor`.
+The checks are in `machine`, `kafka` (with `connection`, `offsets` and `costs`), `sinks.s3_doctor`,
+`sinks.sqs_doctor` and `identity`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from contextlib import aclosing
 from typing import Final
 
 from streams.doctor.findings import Finding, censored, secrets_of, wrong
+from streams.doctor.identity import examine_identities
 from streams.doctor.kafka import examine_kafka
 from streams.doctor.machine import examine_machine
 from streams.settings import Settings
@@ -39,6 +40,8 @@ async def examine(settings: Settings, limit_seconds: float = SECTION_LIMIT_SECON
         sections["sqs"] = examine_sqs(settings, send=send)
     if settings.s3_bucket:
         sections["s3"] = examine_s3(settings)
+    if settings.sink == "s3":
+        sections["identity"] = examine_identities(settings)
     secrets = secrets_of(settings)
     async with aclosing(side_by_side(sections, limit_seconds)) as findings:
         async for finding in findings:

@@ -63,7 +63,7 @@ def advertised_finding(brokers: Mapping[int, Address], failed: Mapping[Address, 
     """The addresses that the brokers give to clients."""
     check = "kafka advertised listeners"
     if not failed:
-        shown = _some([f"{address}" for address in brokers.values()])
+        shown = some_of([f"{address}" for address in brokers.values()])
         return ok(check, f"{counted(len(brokers), 'broker')}, reachable where advertised: {shown}")
     shown = "; ".join(
         f"broker {node} at {address}: {failed[address].finding}"
@@ -74,7 +74,7 @@ def advertised_finding(brokers: Mapping[int, Address], failed: Mapping[Address, 
         check,
         f"{len(failed)} of {len(brokers)} brokers cannot be reached where they say that they are: {shown}",
         "The worker must reach every broker at its advertised address. Correct advertised.listeners in the brokers' "
-        f"configuration, or open the way to {_some([str(address) for address in failed])} (DNS, firewall, security "
+        f"configuration, or open the way to {some_of([str(address) for address in failed])} (DNS, firewall, security "
         f"group).\n{next(iter(failed.values())).remedy}",
     )
 
@@ -106,13 +106,13 @@ def _partitions_finding(check: str, topic: Topic, describe: str) -> Finding:
     if headless:
         return wrong(
             check,
-            f"{facts}; without a leader, so not readable: partition {_some(headless)}",
+            f"{facts}; without a leader, so not readable: partition {some_of(headless)}",
             f"Bring the brokers back that hold them. See: {describe}",
         )
     if behind:
         return warning(
             check,
-            f"{facts}; under-replicated: partition {_some(behind)}",
+            f"{facts}; under-replicated: partition {some_of(behind)}",
             f"A broker is down or cannot keep up; one more failure may lose events. See: {describe}",
         )
     return ok(check, f"{facts}, all in sync")
@@ -177,7 +177,7 @@ def group_facts(state: str, members: Sequence[str]) -> str:
         return "the group does not exist yet; the first worker makes it"
     if not members:
         return f"state {state}, no worker is running"
-    return f"state {state}, {counted(len(members), 'member')}: {_some(sorted(members))}"
+    return f"state {state}, {counted(len(members), 'member')}: {some_of(sorted(members))}"
 
 
 def group_read_finding(name: str, operations: frozenset[str] | None, acls: KafkaAcls) -> Finding:
@@ -195,10 +195,11 @@ def merged(check: str, findings: Sequence[Finding]) -> list[Finding]:
     well = [one for one in findings if one.status == Status.OK]
     if len(well) <= LINES_PER_CHECK:
         return list(findings)
-    names = _some([one.check.removeprefix("kafka topic ").partition(":")[0] for one in well])
+    names = some_of([one.check.removeprefix("kafka topic ").partition(":")[0] for one in well])
     return [ok(check, f"all well in {len(well)} topics: {names}"), *(one for one in findings if one not in well)]
 
 
-def _some(names: Sequence[str]) -> str:
+def some_of(names: Sequence[str]) -> str:
+    """The first few, and how many more there are."""
     more = len(names) - NAMES_SHOWN
     return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -6,7 +6,6 @@ Kafka: which request needs which operation is in Kafka's documentation, "Authori
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from collections.abc import Iterable, Sequence
@@ -15,7 +14,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from streams.layout import Layout
+from streams.layout import Layout, common_prefix
 from streams.settings import Settings
 
 CANARY_FOLDER: Final = ".streams-doctor/"
@@ -82,7 +81,7 @@ class Prefixes:
         layout = Layout(settings)
         template = layout.template
         listings = [template.listing_prefix("a", 0), template.listing_prefix("b", 1)]
-        self.events = os.path.commonprefix(listings)  # noqa: RUF071 - S3 prefixes are text, not paths
+        self.events = common_prefix(listings)
         self.dead_letters = layout.dead_letter_prefix()
         keeps_ledger = settings.ledger_enabled and settings.sink == "s3"
         self.ledgers = layout.ledger_prefix() if keeps_ledger else ""

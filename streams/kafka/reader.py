@@ -39,6 +39,8 @@ class KafkaReader:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self.group = settings.consumer_group
+        """Whose commits are read."""
         self._options = {**client_options(settings), "group.id": settings.consumer_group}
         self._names: list[str] = []
         self._admin: KafkaAdmin
@@ -96,9 +98,8 @@ class KafkaReader:
 
     async def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, Committed]:
         """What STREAMS_CONSUMER_GROUP has committed; partitions without a commit are left out."""
-        group = self._settings.consumer_group
-        what = f"read the offsets of the group {group}"
-        asked = committed_offsets(self._options, group, partitions, COORDINATOR_TIMEOUT_SECONDS)
+        what = f"read the offsets of the group {self.group}"
+        asked = committed_offsets(self._options, self.group, partitions, COORDINATOR_TIMEOUT_SECONDS)
         found = _all_told(await _ask(what, asked), what)
         return {tp: one for tp, one in found.items() if one is not None}
 
@@ -148,6 +149,7 @@ _REMEDIES: Final = {
     ),
     KafkaError.UNKNOWN_TOPIC_OR_PART: "the topic does not exist, or this user may not see it.",
     KafkaError._UNKNOWN_PARTITION: "the topic has no such partition.",
+    KafkaError.LEADER_NOT_AVAILABLE: "it has no leader. Start the broker that holds it again, or see why it hangs.",
     KafkaError._TIMED_OUT: (
         "no answer. Are the brokers up, has the partition a leader, and is a transaction open there?"
     ),

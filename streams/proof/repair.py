@@ -160,11 +160,14 @@ def _note_undelivered(repair: PartitionRepair) -> None:
             repair.fail(*gone, COMPACTED)
 
 
-def repair_exit_code(verdict: Verdict, repairs: list[PartitionRepair]) -> int:
-    """0 when nothing is left missing, 1 when something could not be repaired, 2 when it could not be checked."""
+def repair_exit_code(rest: Verdict, repairs: list[PartitionRepair]) -> int:
+    """0 when nothing is left missing, 1 when something could not be repaired, 2 when a part could not be checked.
+
+    `rest` is the verdict beside the faults.
+    """
     if any(one.failed or len(one.repaired) < len(one.wanted) for one in repairs):
         return EXIT_WRONG
-    return EXIT_UNCHECKED if verdict.exit_code == EXIT_UNCHECKED else EXIT_PROVED
+    return EXIT_UNCHECKED if rest.exit_code == EXIT_UNCHECKED else EXIT_PROVED
 
 
 def reasons_of(repairs: list[PartitionRepair]) -> Counter[str]:

@@ -113,6 +113,11 @@ def verdict_of(parts: Sequence[PartitionResult], group: str) -> Verdict:
     """0 only when everything in the range is proved; 1 when anything is missing, wrong or lost; else 2."""
     if any(part.faults for part in parts):
         return Verdict(_worst(parts), EXIT_WRONG, _fault_sentence(parts))
+    return verdict_beside_faults(parts, group)
+
+
+def verdict_beside_faults(parts: Sequence[PartitionResult], group: str) -> Verdict:
+    """What there is to say besides what is missing, wrong or lost: what is left once that is repaired."""
     problems = [f"{part.name}: {part.problem}" for part in parts if part.problem is not None]
     if problems:
         return Verdict("not checked", EXIT_UNCHECKED, f"NOT CHECKED: {'; '.join(problems[:3])}{_more(problems, 3)}")

@@ -17,7 +17,7 @@ from streams.parallel import run_in_parallel
 from streams.proof.inventory import Inventory
 from streams.proof.ledger_proof import LedgerIndex, LedgerReader
 from streams.proof.result import PartitionResult, count_of
-from streams.record import TopicPartition
+from streams.record import TopicPartition, parts_of_name
 
 Place = Callable[[str, Identity], Awaitable[Placed]]
 """Tells where the objects of a topic are that has this identity in Kafka."""
@@ -76,9 +76,13 @@ class Scoping:
         ends = await self._kafka.ends(tps)
         beginnings = await self._kafka.beginnings(tps)
         parts = {tp: PartitionResult(*tp, 0, 0, beginnings[tp], ends[tp], life=placed[tp.topic].life) for tp in tps}
+        own = {tp: _of_this_topic(part, commits.get(tp)) for tp, part in parts.items()}
         for tp, part in parts.items():
-            _set_end(part, _of_this_topic(part, commits.get(tp)))
+            _set_end(part, own[tp])
         _note_places(parts, placed)
+        await self._refuse_uncommitted(
+            {tp: part for tp, part in parts.items() if own[tp] is None and part.problem is None}
+        )
         checkable = [tp for tp, part in parts.items() if part.stop and part.problem is None]
         ledgers = await self._list_ledgers({tp: parts[tp] for tp in checkable}, commits)
         await self._set_beginnings({tp: parts[tp] for tp in checkable}, ledgers)
@@ -92,9 +96,7 @@ class Scoping:
     def _chosen(self, topics: dict[str, list[int]]) -> list[TopicPartition]:
         unknown = [topic for topic in self._asked.topics if topic not in topics]
         if unknown:
-            raise ConfigurationError(
-                f"--topic {unknown[0]}: not one of the topics of STREAMS_TOPICS ({', '.join(topics)})."
-            )
+            raise ConfigurationError(f"--topic {unknown[0]}: {_why_unknown(unknown[0], topics)}")
         chosen = [
             TopicPartition(topic, partition)
             for topic, partitions in topics.items()
@@ -104,6 +106,22 @@ class Scoping:
         if not chosen:
             raise ConfigurationError(f"--partition {self._asked.partitions[0]}: no topic has such a partition.")
         return chosen
+
+    async def _refuse_uncommitted(self, parts: dict[TopicPartition, PartitionResult]) -> None:
+        """Where nothing is committed nothing is claimed of the events that Kafka has had: nobody knows of them."""
+        asked = self._asked
+        begins: dict[TopicPartition, int | None] = dict.fromkeys(parts, asked.from_offset or 0)
+        if asked.since is not None and parts:
+            begins |= await self._kafka.offsets_at(list(parts), _milliseconds(asked.since))
+        for tp, part in parts.items():
+            begin = begins[tp]
+            if begin is not None and begin < part.end:
+                part.problem = (
+                    f"the group {self._kafka.group} has committed nothing here, and Kafka has had events up to offset "
+                    f"{part.end - 1:,}. Is STREAMS_CONSUMER_GROUP right, and does a worker read this partition?"
+                )
+            else:
+                part.notes.append("the group has committed nothing here, and Kafka has had no event in the range")
 
     async def _list_ledgers(
         self, parts: dict[TopicPartition, PartitionResult], commits: dict[TopicPartition, Committed]
@@ -129,8 +147,7 @@ class Scoping:
             for part in parts.values():
                 part.start = asked.from_offset
         elif asked.since is not None:
-            since_ms = int(asked.since.timestamp() * 1000)
-            offsets = await self._kafka.offsets_at(list(parts), since_ms)
+            offsets = await self._kafka.offsets_at(list(parts), _milliseconds(asked.since))
             for tp, part in parts.items():
                 _begin_since(part, offsets[tp], ledgers[tp], asked.since)
         else:
@@ -155,6 +172,20 @@ class Scoping:
                 f"offsets below {part.start:,} are known to neither Kafka, a ledger nor the bucket: give --from "
                 f"{part.start} if the archive is meant to begin there"
             )
+
+
+def _why_unknown(name: str, topics: Collection[str]) -> str:
+    topic, tag = parts_of_name(name)
+    if tag and topic in topics:
+        return (
+            f"that is a name in the bucket, of a later life of {topic}. Give --topic {topic}: the topic that Kafka has "
+            "now is looked for under its own names, whichever they are. Earlier lives are read by get and restore."
+        )
+    return f"not one of the topics of STREAMS_TOPICS ({', '.join(topics)})."
+
+
+def _milliseconds(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
 
 
 def _of_this_topic(part: PartitionResult, commit: Committed | None) -> Committed | None:
@@ -185,8 +216,8 @@ def _note_places(parts: dict[TopicPartition, PartitionResult], placed: dict[str,
 
 def _set_end(part: PartitionResult, commit: Committed | None) -> None:
     if commit is None:
-        part.notes.append("the group has committed nothing here")
-    elif commit.offset > part.end:
+        return
+    if commit.offset > part.end:
         part.stop = part.start = commit.offset
         part.problem = (
             f"the group has committed offset {commit.offset:,} and the partition ends at {part.end:,}: was the topic "

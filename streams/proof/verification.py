@@ -21,7 +21,7 @@ from streams.proof.content import Comparison, Sample
 from streams.proof.inventory import Advance, Found, Inventory
 from streams.proof.ledger_proof import LedgerProof, LedgerReader
 from streams.proof.offset_ranges import joined, parted
-from streams.proof.result import PartitionResult, Verdict, verdict_of
+from streams.proof.result import PartitionResult, Verdict, verdict_beside_faults, verdict_of
 from streams.proof.scope import Asked, Scope, Scoping
 from streams.record import TopicPartition
 from streams.settings import Settings
@@ -58,6 +58,11 @@ class Verification:
     def verdict(self) -> Verdict:
         """The outcome."""
         return verdict_of(self.parts, self.settings.consumer_group)
+
+    @property
+    def verdict_beside_faults(self) -> Verdict:
+        """What is left of it once everything is repaired."""
+        return verdict_beside_faults(self.parts, self.settings.consumer_group)
 
     @property
     def offsets(self) -> int:

@@ -126,7 +126,8 @@ async def test_healthy_secure_setup_has_nothing_to_mend(
     address = secure_broker.address("SASL_SSL")
     assert not report.wrong, str(report)
     assert [f"kafka certificate {address}"] == report.about(Status.WARNING), str(report)
-    assert ["s3 identity", "s3 owner", "s3 lifecycle"] == report.about(Status.UNCHECKED), str(report)
+    unchecked = ["s3 identity", "s3 owner", "s3 lifecycle", "kafka topics: identity"]
+    assert unchecked == report.about(Status.UNCHECKED), str(report)
     assert "TLSv1.3" in report[f"kafka broker {address}"].finding
     assert "SCRAM-SHA-512 as alice accepted" in report[f"kafka broker {address}"].finding
     assert "CN=localhost, issued by CN=streams tests" in report[f"kafka certificate {address}"].finding
@@ -454,6 +455,7 @@ async def test_account_that_may_do_nothing(diagnose: Diagnose, limited: Limited)
             "Resource": [f"{limited.arn}/events/*"],
         }
     ] == statements(report["s3 PUT events"])
+    assert "topic.json may not be read" in report["kafka topics: identity"].finding
     assert USER_SECRET_KEY not in str(report)
 
 

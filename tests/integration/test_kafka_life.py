@@ -19,7 +19,7 @@ from streams.kafka.admin import KafkaAdmin
 from streams.record import TopicPartition
 from streams.settings import Settings
 from tests.conftest import require, show_on_failure
-from tests.integration.conftest import StartWorker
+from tests.integration.conftest import RunCommand, StartWorker
 from tests.integration.test_faults import messages, spread
 from tests.services.archive import Archive, next_offsets
 from tests.services.install import KAFKA
@@ -27,7 +27,8 @@ from tests.services.kafka import KafkaBroker
 from tests.services.kafka_cluster import KafkaCluster
 from tests.services.kafka_proxy import Level, ProxiedBroker
 from tests.services.producer import EventProducer, Expected
-from tests.services.s3_faults import SERVICE_UNAVAILABLE, Delay, matching
+from tests.services.s3 import S3Server
+from tests.services.s3_faults import SERVICE_UNAVAILABLE, Delay, S3Request, matching
 from tests.services.s3_proxy import S3FaultProxy
 from tests.services.waiting import wait_until
 from tests.services.worker import WorkerProcess
@@ -458,6 +459,50 @@ async def test_offset_of_a_frozen_leader_is_an_error(own_broker: KafkaBroker) ->
         except KafkaException:
             continue
         assert isinstance(answer, KafkaError)
+
+
+@pytest.mark.parametrize("moment", ["before", "meanwhile"])
+def test_partition_of_a_frozen_leader_is_never_proved(
+    moment: str,
+    cluster: KafkaCluster,
+    start_worker: StartWorker,
+    run_command: RunCommand,
+    s3_proxy: S3FaultProxy,
+    s3_server: S3Server,
+    bucket: str,
+    group: str,
+) -> None:
+    """One broker of three hangs before verify begins, or when it lists the bucket: exit code 2, whatever is there."""
+    topic = f"frozen-{moment}"
+    cluster.create_topic(topic, 6, replicas=1)
+    settings = servers(cluster)
+    expected = spread(EventProducer(cluster.addresses("PLAINTEXT")).produce, topic, 6, 600)
+    worker = start_worker(topic, settings)
+    wait_committed(cluster.any, group, next_offsets(expected))
+    worker.terminate()
+    assert 0 == worker.wait()
+    run_command("verify", topics=topic, settings=settings, check=0)
+    coordinator = cluster.coordinator(group)
+    led = {number: cluster.leader(topic, number) for number in range(6)}
+    partition, victim = next((number, node) for number, node in led.items() if node is not coordinator)
+    # Without its object, and without a ledger, Kafka is asked whether the first event ever was one.
+    s3_server.client.delete_object(Bucket=bucket, Key=f"{topic}/{partition}/{0:020d}.json")
+
+    def freeze(request: S3Request) -> None:
+        if "list-type" in request.query:  # all offsets have been asked for by then
+            victim.freeze()
+
+    if moment == "before":
+        victim.freeze()
+    else:
+        s3_proxy.rule = freeze
+    through_proxy = {**settings, "STREAMS_S3_ENDPOINT_URL": s3_proxy.endpoint_url}
+    done = run_command("verify", "--no-ledger", topics=topic, settings=through_proxy, check=2)
+    assert "PROVED" not in done.stdout
+    if moment == "meanwhile":
+        assert f"({topic}/{partition}): no answer." in done.stderr
+    else:  # it may be the one that is asked for the topic, or be missed by the others already
+        assert "no answer." in done.stderr or f"({topic}/{partition}): it has no leader" in done.stderr
 
 
 def test_coordinator_that_dies_rewinds_nothing(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 import pytest
@@ -32,9 +32,11 @@ from tests.integration.archiving import (
 from tests.integration.conftest import RunCommand, StartCommand, StartWorker
 from tests.services.archive import Headers
 from tests.services.kafka import PASSWORD, STRANGER, KafkaBroker
+from tests.services.ports import free_port
 from tests.services.s3 import S3Server
 from tests.services.waiting import wait_until
 
+PutObject = Callable[[str, bytes, Mapping[str, str]], None]
 ReadTopic = Callable[[str, int], list[list[Published]]]
 
 TENANT_TEMPLATE = {"STREAMS_OBJECT_KEY_TEMPLATE": "{prefix}{header.tenant}/{topic}/{partition}/{offset}"}
@@ -50,6 +52,16 @@ def writer(base_settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Ar
 def published(broker: KafkaBroker) -> ReadTopic:
     """What a topic holds for those who read committed events."""
     return lambda topic, partitions: read_topic(broker.bootstrap_servers, topic, partitions)
+
+
+@pytest.fixture
+def put_object(s3_server: S3Server, bucket: str) -> PutObject:
+    """Puts something into the test's bucket that no worker has written: its key, body and metadata."""
+
+    def put(key: str, body: bytes, metadata: Mapping[str, str]) -> None:
+        s3_server.client.put_object(Bucket=bucket, Key=key, Body=body, Metadata=metadata)
+
+    return put
 
 
 def test_partitions_come_back_as_they_were(
@@ -70,7 +82,7 @@ def test_partitions_come_back_as_they_were(
     assert "all done already: 120 events" in again.stderr
     assert expected == published(target, 3)
     anew = run_command("restore", "orders", "--to-topic", target, "--execute", "--again", topics="orders", check=0)
-    assert f"{target} holds" in anew.stderr
+    assert f"{target} holds up to" in anew.stderr
     assert [part * 2 for part in expected] == published(target, 3)
 
 
@@ -387,18 +399,13 @@ def test_event_that_the_topic_does_not_take_is_named(
 
 
 def test_gaps_dead_letters_and_damage_are_said(
-    make_topic: MakeTopic,
-    writer: ArchiveWriter,
-    run_command: RunCommand,
-    published: ReadTopic,
-    s3_server: S3Server,
-    bucket: str,
+    make_topic: MakeTopic, writer: ArchiveWriter, run_command: RunCommand, published: ReadTopic, put_object: PutObject
 ) -> None:
     """A missing object is counted and passed over; a dead letter is an event; a damaged one stops until told not to."""
     target = make_topic(1, FOREVER)
     records = [event("orders", 0, at, headers=(("tenant", b"a"),) if at != 2 else ()) for at in (0, 1, 2, 5, 6)]
     writer.write(records, TENANT_TEMPLATE)
-    s3_server.client.put_object(Bucket=bucket, Key="a/orders/0/00000000000000000006", Body=b"no event")
+    put_object("a/orders/0/00000000000000000006", b"no event", {})
     command = ("restore", "orders", "--to-topic", target, "--execute")
     refused = run_command(*command, topics="orders", settings=TENANT_TEMPLATE, check=2)
     assert "a/orders/0/00000000000000000006" in refused.stderr
@@ -409,12 +416,7 @@ def test_gaps_dead_letters_and_damage_are_said(
 
 
 def test_crafted_objects_are_skipped(
-    make_topic: MakeTopic,
-    writer: ArchiveWriter,
-    run_command: RunCommand,
-    published: ReadTopic,
-    s3_server: S3Server,
-    bucket: str,
+    make_topic: MakeTopic, writer: ArchiveWriter, run_command: RunCommand, published: ReadTopic, put_object: PutObject
 ) -> None:
     """Whatever somebody has written in the place of an event, the first one's too: it is named and passed over."""
     target = make_topic(1, FOREVER)
@@ -427,8 +429,7 @@ def test_crafted_objects_are_skipped(
         (b"v", {"kafka-position": "orders/0/2", "kafka-sidecar": "//"}),
     ]
     for offset, (body, metadata) in enumerate(crafted):
-        key = f"orders/0/{offset:020d}.json"
-        s3_server.client.put_object(Bucket=bucket, Key=key, Body=body, Metadata=metadata)
+        put_object(f"orders/0/{offset:020d}.json", body, metadata)
     command = ("restore", "orders", "--to-topic", target, "--execute", "--skip-damaged")
     skipped = run_command(*command, topics="orders", check=1)
     assert "3 events could not be read back" in skipped.stderr
@@ -471,11 +472,37 @@ def test_json_is_all_that_machines_read(make_topic: MakeTopic, writer: ArchiveWr
     )
 
 
-def test_nothing_to_restore_is_said(make_topic: MakeTopic, run_command: RunCommand) -> None:
-    """An empty range is a mistake somewhere: exit code 1, and where to look."""
+def test_nothing_to_restore_is_said(make_topic: MakeTopic, writer: ArchiveWriter, run_command: RunCommand) -> None:
+    """An empty range is a mistake somewhere: exit code 1. A name that was never archived: exit code 2."""
     target = make_topic(1)
-    nothing = run_command("restore", "orders", "--to-topic", target, topics="orders", check=1)
-    assert "STREAMS_S3_PREFIX" in nothing.stderr
+    writer.write([event("orders", 0, 0)])
+    nothing = run_command("restore", "orders", "--from", "7", "--to-topic", target, topics="orders", check=1)
+    assert "no event of orders in that range" in nothing.stderr
+    for arguments in (("ordrs",), ("ordrs", "--to-topic", target), ("ordrs/0", "--to-topic", "no-such-topic")):
+        mistyped = run_command("restore", *arguments, topics="orders", check=2)
+        assert "the archive holds no event of ordrs. Is the name right (STREAMS_TOPICS=orders)?" in mistyped.stderr
+
+
+@pytest.mark.parametrize(
+    ("mistake", "words"),
+    [
+        ("port", "Correct host and port in STREAMS_KAFKA_BOOTSTRAP_SERVERS"),
+        ("password", "wrong credentials: the broker refused the login (SASL PLAIN as"),
+    ],
+)
+def test_broker_that_cannot_be_used_is_explained(
+    mistake: str, words: str, secure_broker: KafkaBroker, run_command: RunCommand
+) -> None:
+    """In the words of the worker and of every other command, with the setting to correct."""
+    settings = {
+        "port": {"STREAMS_KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}"},
+        "password": login(secure_broker) | {"STREAMS_KAFKA_SASL_PASSWORD": "not-the-password"},
+    }
+    finished = run_command("restore", "orders", topics="orders", settings=settings[mistake], check=2)
+    assert "no Kafka broker could be used" in finished.stderr
+    assert words in finished.stderr
+    assert "KafkaError" not in finished.stderr
+    assert "Traceback" not in finished.stderr
 
 
 def test_denied_permissions_are_named(
@@ -485,17 +512,10 @@ def test_denied_permissions_are_named(
     target = f"restored-{time.time_ns()}"
     secure_broker.create_topic(target, 1, FOREVER)
     writer.write(event("orders", 0, offset) for offset in range(3))
-    login = {
-        "STREAMS_KAFKA_BOOTSTRAP_SERVERS": secure_broker.address("SASL_PLAINTEXT"),
-        "STREAMS_KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
-        "STREAMS_KAFKA_SASL_MECHANISM": "PLAIN",
-        "STREAMS_KAFKA_SASL_USERNAME": STRANGER,
-        "STREAMS_KAFKA_SASL_PASSWORD": PASSWORD,
-    }
 
     def restore(check: int) -> str:
         command = ("restore", "orders", "--to-topic", target, "--execute")
-        return run_command(*command, topics="orders", settings=login, check=check).stderr
+        return run_command(*command, topics="orders", settings=login(secure_broker), check=check).stderr
 
     assert target in restore(2)
     secure_broker.grant(STRANGER, topic=target)
@@ -508,6 +528,17 @@ def test_denied_permissions_are_named(
     assert "DESCRIBE_CONFIGS" in denied
     secure_broker.grant(STRANGER, topic=target, operation=AclOperation.WRITE)
     assert "published 3 events" in restore(0)
+
+
+def login(broker: KafkaBroker) -> dict[str, str]:
+    """As somebody who may do nothing unless it is granted."""
+    return {
+        "STREAMS_KAFKA_BOOTSTRAP_SERVERS": broker.address("SASL_PLAINTEXT"),
+        "STREAMS_KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+        "STREAMS_KAFKA_SASL_MECHANISM": "PLAIN",
+        "STREAMS_KAFKA_SASL_USERNAME": STRANGER,
+        "STREAMS_KAFKA_SASL_PASSWORD": PASSWORD,
+    }
 
 
 def _grant_prefix(broker: KafkaBroker, kind: str, operation: AclOperation) -> None:

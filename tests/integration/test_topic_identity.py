@@ -77,8 +77,27 @@ def recreate(broker: KafkaBroker, topic: str) -> str:
     return after[:8]
 
 
-def contents(s3_server: S3Server, bucket: str, prefix: str) -> dict[str, bytes]:
-    return {key: s3_server.read(bucket, key).body for key in s3_server.keys(bucket, prefix)}
+class Objects:
+    """What is in the test's bucket, for somebody who may do everything there."""
+
+    def __init__(self, server: S3Server, bucket: str) -> None:
+        self._server, self._bucket = server, bucket
+
+    def under(self, prefix: str) -> dict[str, bytes]:
+        """Bodies by key, in the order of the keys."""
+        return {key: self._server.read(self._bucket, key).body for key in self._server.keys(self._bucket, prefix)}
+
+    def put(self, key: str, body: bytes) -> None:
+        self._server.client.put_object(Bucket=self._bucket, Key=key, Body=body)
+
+    def delete(self, key: str) -> None:
+        delete_objects(self._server, self._bucket, [key])
+
+
+@pytest.fixture
+def objects(s3_server: S3Server, bucket: str) -> Objects:
+    """Those of the test's bucket."""
+    return Objects(s3_server, bucket)
 
 
 def without_places(expected: Expected) -> list[bytes | None]:
@@ -93,8 +112,7 @@ def test_recreated_topic_is_never_proved_by_the_objects_of_the_first(
     archived: Archived,
     run_command: RunCommand,
     broker: KafkaBroker,
-    s3_server: S3Server,
-    bucket: str,
+    objects: Objects,
     group: str,
 ) -> None:
     """With fewer and with more events; not even by a commit that says nothing of the topic. Repair writes nothing."""
@@ -102,7 +120,7 @@ def test_recreated_topic_is_never_proved_by_the_objects_of_the_first(
     produce(topic, values(FIRST_EVENTS, "first"), partition=0)
     archived(topic, FIRST_EVENTS)
     run_command("verify", topics=topic, check=0)
-    first_id, before = topic_id(broker, topic), contents(s3_server, bucket, "")
+    first_id, before = topic_id(broker, topic), objects.under("")
     recreate(broker, topic)
     produce(topic, values(refilled, "second"), partition=0)
     commit = [TopicPartition(topic, 0, min(refilled, FIRST_EVENTS))]
@@ -114,7 +132,7 @@ def test_recreated_topic_is_never_proved_by_the_objects_of_the_first(
         assert "the bucket holds another topic of this name" in finished.stdout
         assert all(one in finished.stdout for one in (first_id, topic_id(broker, topic)))
     run_command("repair", "--content", "all", topics=topic, check=2)
-    assert before == contents(s3_server, bucket, "")
+    assert before == objects.under("")
 
 
 def test_both_lives_are_archived_proved_repaired_read_and_restored_each_by_itself(
@@ -123,30 +141,33 @@ def test_both_lives_are_archived_proved_repaired_read_and_restored_each_by_itsel
     archived: Archived,
     run_command: RunCommand,
     broker: KafkaBroker,
-    s3_server: S3Server,
-    bucket: str,
+    objects: Objects,
 ) -> None:
     """STREAMS_ON_NEW_TOPIC=new-life: names with the topic's tag, and nothing of the first life is touched."""
     topic, target = make_topic(), make_topic()
     first = produce(topic, values(FIRST_EVENTS, "first"), partition=0)
     archived(topic, FIRST_EVENTS)
-    first_objects = contents(s3_server, bucket, f"{topic}/")
+    first_objects = objects.under(f"{topic}/")
     tag = recreate(broker, topic)
     name = f"{topic}@{tag}"
+    held = run_command("restore", topic, topics=topic, check=0).stderr
+    assert ("the worker holds it" in held, "archives the restored events" in held) == (True, False)
     second = produce(topic, values(100, "second"), partition=0)
     archived(topic, 100, NEW_LIFE)
 
-    report = run_command("verify", "--content", "all", "--json", topics=topic, check=0).json()
+    hint = run_command("verify", "--topic", name, topics=topic, check=2)
+    assert f"Give --topic {topic}:" in hint.stderr
+    report = run_command("verify", "--topic", topic, "--content", "all", "--json", topics=topic, check=0).json()
     (part,) = report["partitions"]
     assert (name, 100, 100, []) == (part["name_in_bucket"], part["objects"], part["compared"], part["notes"])
     assert 0 == report["other_objects"]
 
-    delete_objects(s3_server, bucket, [object_key(name, 0, 7)])
+    objects.delete(object_key(name, 0, 7))
     assert f"{name}/0" in run_command("verify", topics=topic, check=1).stdout
     run_command("repair", topics=topic, check=0)
     run_command("verify", "--content", "all", topics=topic, check=0)
-    assert first_objects == contents(s3_server, bucket, f"{topic}/")
-    assert 100 == len(s3_server.keys(bucket, f"{name}/"))
+    assert first_objects == objects.under(f"{topic}/")
+    assert 100 == len(objects.under(f"{name}/"))
 
     assert b"first 42" == run_command("get", f"{topic}/0/42", topics=topic, check=0).raw
     assert b"second 42" == run_command("get", f"{name}/0/42", topics=topic, check=0).raw
@@ -158,6 +179,7 @@ def test_both_lives_are_archived_proved_repaired_read_and_restored_each_by_itsel
     assert f"the bucket holds 2 topics of this name: {topic} (topic id" in said
     assert f"faust -A streams restore {name}" in said
     assert "is another one" in said
+    assert "the worker archives the restored events" in said
     lives = run_command("restore", topic, "--json", topics=topic, check=0).json()["lives"]
     assert [topic, name] == [life["name"] for life in lives]
     run_command("restore", name, "--to-topic", target, "--accept-retention", "--execute", topics=topic, check=0)
@@ -166,14 +188,49 @@ def test_both_lives_are_archived_proved_repaired_read_and_restored_each_by_itsel
     assert without_places(second) + without_places(first) == [published[1] for published in restored]
 
 
+def test_doctor_tells_a_topic_that_is_held(
+    make_topic: MakeTopic,
+    produce: Produce,
+    archived: Archived,
+    run_command: RunCommand,
+    broker: KafkaBroker,
+    objects: Objects,
+) -> None:
+    """The same one is well; another one is wrong, with new-life a warning, and well when it has names of its own."""
+    topic = make_topic()
+
+    def diagnose(settings: Mapping[str, str] | None, check: int) -> dict[str, str]:
+        findings = run_command("doctor", "--json", topics=topic, settings=settings, check=check).json()
+        (found,) = (one for one in findings if one["check"].startswith("kafka topic") and "identity" in one["check"])
+        return dict(found)
+
+    nothing_yet = diagnose(None, 0)
+    assert ("unchecked", True) == (nothing_yet["status"], "no topic.json" in nothing_yet["finding"])
+    produce(topic, [b"first"], partition=0)
+    archived(topic, 1)
+    first_id = topic_id(broker, topic)
+    assert "ok" == diagnose(None, 0)["status"]
+    tag = recreate(broker, topic)
+    held = diagnose(None, 1)
+    said = f"{held['finding']} {held['remedy']}"
+    assert "wrong" == held["status"]
+    assert all(one in said for one in (first_id, topic_id(broker, topic), "docs/runbooks/topic-recreated.md"))
+    beside = diagnose(NEW_LIFE, 0)
+    assert ("warning", True) == (beside["status"], f"{topic}@{tag}" in beside["finding"])
+    produce(topic, [b"second"], partition=0)
+    archived(topic, 1, NEW_LIFE)
+    assert "ok" == diagnose(None, 0)["status"]
+    objects.put(f"ledger/{topic}/topic.json", b"garbage")
+    assert "warning" == diagnose(None, 0)["status"]
+
+
 def test_dead_letters_of_a_later_life_are_redriven_under_its_names(
     make_topic: MakeTopic,
     produce: Produce,
     archived: Archived,
     run_command: RunCommand,
     broker: KafkaBroker,
-    s3_server: S3Server,
-    bucket: str,
+    objects: Objects,
 ) -> None:
     """Both lives have one at the same position; each goes to its own place."""
     topic = make_topic()
@@ -184,22 +241,22 @@ def test_dead_letters_of_a_later_life_are_redriven_under_its_names(
     produce(topic, [b"second"], partition=0)
     archived(topic, 1, {**broken, **NEW_LIFE})
     letters = [f"dead-letter/{one}/0/{0:020d}.json" for one in (topic, name)]
-    assert letters == s3_server.keys(bucket, "dead-letter/")
+    assert letters == list(objects.under("dead-letter/"))
     assert f"{name}/0/0" in run_command("redrive", "--list", topics=topic, check=1).stdout
     run_command("redrive", "--execute", topics=topic, check=0)
-    assert [] == s3_server.keys(bucket, "dead-letter/")
-    found = [s3_server.read(bucket, object_key(one, 0, 0)).body for one in (topic, name)]
-    assert [b"first", b"second"] == found
+    assert {} == objects.under("dead-letter/")
+    assert {object_key(topic, 0, 0): b"first"} == objects.under(f"{topic}/")
+    assert {object_key(name, 0, 0): b"second"} == objects.under(f"{name}/")
 
 
 def test_segments_and_topic_json_say_whose_they_are(
-    make_topic: MakeTopic, produce: Produce, archived: Archived, broker: KafkaBroker, s3_server: S3Server, bucket: str
+    make_topic: MakeTopic, produce: Produce, archived: Archived, broker: KafkaBroker, objects: Objects
 ) -> None:
     """The cluster's id and the topic's; a segment is closed behind its 10,000th event."""
     topic = make_topic()
     produce(topic, values(10_500, "value"), partition=0)
     archived(topic, 10_500)
-    written = contents(s3_server, bucket, f"ledger/{topic}/")
+    written = objects.under(f"ledger/{topic}/")
     identity = json.loads(written.pop(f"ledger/{topic}/topic.json"))
     (segment,) = map(decode_segment, written.values())
     ids = (identity["cluster_id"], topic_id(broker, topic))
@@ -207,27 +264,30 @@ def test_segments_and_topic_json_say_whose_they_are(
 
 
 def test_archive_of_an_earlier_release_is_proved_with_a_note(
-    make_topic: MakeTopic,
-    produce: Produce,
-    archived: Archived,
-    run_command: RunCommand,
-    s3_server: S3Server,
-    bucket: str,
+    make_topic: MakeTopic, produce: Produce, archived: Archived, run_command: RunCommand, objects: Objects
 ) -> None:
     """It has no topic.json; nothing else is known of whose events it holds."""
     topic = make_topic()
     produce(topic, values(50, "value"), partition=0)
     archived(topic, 50)
-    delete_objects(s3_server, bucket, [f"ledger/{topic}/topic.json"])
+    objects.delete(f"ledger/{topic}/topic.json")
     finished = run_command("verify", topics=topic, check=0)
     assert "PROVED" in finished.stdout
     assert 1 == finished.stdout.count("no topic.json")
 
 
 def test_unknown_head_is_not_verifiable_unless_it_is_left_out(
-    make_topic: MakeTopic, produce: Produce, archived: Archived, run_command: RunCommand, broker: KafkaBroker
+    make_topic: MakeTopic,
+    produce: Produce,
+    archived: Archived,
+    run_command: RunCommand,
+    broker: KafkaBroker,
+    objects: Objects,
 ) -> None:
-    """Kafka and the bucket begin at offset 50, no ledger does, and nobody can say what was before."""
+    """Kafka and the bucket begin at offset 50, no ledger does, and nobody can say what was before.
+
+    Repair says so once, and also when it has repaired what is missing behind that.
+    """
     topic = make_topic()
     produce(topic, values(100, "value"), partition=0)
     place = TopicPartition(topic, 0, 50)
@@ -238,7 +298,11 @@ def test_unknown_head_is_not_verifiable_unless_it_is_left_out(
     assert "give --from 50" in finished.stdout
     assert "PROVED" in run_command("verify", "--from", "50", topics=topic, check=0).stdout
     run_command("verify", "--since", "1h", topics=topic, check=0)
-    run_command("repair", topics=topic, check=2)
+    nothing = run_command("repair", topics=topic, check=2)
+    assert 1 == (nothing.stdout + nothing.stderr).count("NOT VERIFIABLE")
+    objects.delete(object_key(topic, 0, 60))
+    repaired = run_command("repair", topics=topic, check=2)
+    assert "REPAIRED: 1 event written again. The rest is not verifiable" in repaired.stdout
 
 
 # -- the right to read topic.json -------------------------------------------------------------------------------------

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
-from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, ResourceType
 
 from tests.conftest import MakeTopic, Produce
 from tests.integration.conftest import RunCommand, StartCommand, StartWorker
 from tests.integration.test_events import end_offset, read_topic
 from tests.services.archive import next_offsets
 from tests.services.kafka import KafkaBroker
-from tests.services.producer import Expected, TransactionalProducer
+from tests.services.producer import EventProducer, Expected, TransactionalProducer
 from tests.services.s3 import S3Server
 from tests.services.s3_faults import ACCESS_DENIED, SLOW_DOWN, Hang, S3Request
 from tests.services.s3_proxy import S3FaultProxy
@@ -303,6 +303,26 @@ def test_what_cannot_be_checked_says_why(
     refused = run_command("verify", topics=topic, settings=settings, check=2)
     assert "STREAMS_ALLOW_OVERWRITE" in refused.stderr
     assert "not one of the topics" in run_command("verify", "--topic", "other", topics=topic, check=2).stderr
+
+
+def test_partition_without_commit_is_not_proved_by_the_others(
+    broker: KafkaBroker, make_topic: MakeTopic, produce: Produce, archived: Archived, run_command: RunCommand
+) -> None:
+    """An empty one has nothing to prove; one with events that nobody has read is named, with exit code 2."""
+    topic = make_topic()
+    produce(topic, [b"1", b"2"], partition=0)
+    archived(topic, {(topic, 0): 2})
+    broker.admin.create_partitions([NewPartitions(topic, 2)])[topic].result(30)
+    wait_until(
+        lambda: 2 == len(broker.admin.list_topics(topic, timeout=10).topics[topic].partitions), 30, "1 partition"
+    )
+    empty = run_command("verify", topics=topic, check=0)
+    assert "nothing to check" in empty.stdout
+    EventProducer(broker.bootstrap_servers).produce(topic, [b"3"], partition=1)
+    unread = run_command("verify", topics=topic, check=2)
+    assert f"NOT CHECKED: {topic}/1: the group" in unread.stdout
+    assert "PROVED" not in unread.stdout
+    assert "PROVED" in run_command("verify", "--partition", "0", topics=topic, check=0).stdout
 
 
 @pytest.mark.fault

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from streams.archive.events import archived_events, archived_partitions, in_order, read_event
+from streams.archive.events import archived_events, archived_partitions, in_order, is_archived, read_event
 from streams.envelope import encode_envelope
 from streams.errors import DamagedObjectError
 from tests.unit.memory_reader import MemoryReader, event, settings
@@ -166,6 +166,19 @@ async def test_redriven_meanwhile_is_still_found() -> None:
     reader.objects.clear()
     with pytest.raises(DamagedObjectError, match="gone"):
         await read_event(reader.archive, "orders", 0, found)
+
+
+async def test_a_name_is_known_by_any_event_or_dead_letter() -> None:
+    """And by no other topic's that begins as it does."""
+    reader = MemoryReader(settings())
+    assert not await is_archived(reader.archive, "orders")
+    reader.put_letter(event(1, partition=12))
+    assert await is_archived(reader.archive, "orders")
+    reader.objects.clear()
+    reader.put(event(1, partition=12))
+    assert await is_archived(reader.archive, "orders")
+    assert not await is_archived(reader.archive, "order")
+    assert not await is_archived(reader.archive, "ordrs")
 
 
 async def numbers(count: int) -> AsyncIterator[int]:

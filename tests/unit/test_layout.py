@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.errors import ConfigurationError, RecordRejectedError
-from streams.layout import Layout
+from streams.layout import Layout, common_prefix
 from streams.object_key import ObjectKeyTemplate
 from streams.record import UNKNOWN_LIFE, Life, Record, name_in_bucket
 from streams.settings import Settings
@@ -295,3 +295,9 @@ def test_dead_letters_and_ledgers(topic: str, partition: int, offset: int) -> No
     assert segment.startswith(layout.ledger_prefix(topic))
     assert layout.parse_ledger(layout.identity_key(topic)) is None
     assert ("dead/", "ledger/") == (layout.dead_letter_prefix(), layout.ledger_prefix())
+
+
+def test_common_prefix_is_of_text_and_not_of_paths() -> None:
+    """Partitions 1 and 10 share more than their folder; topics that share nothing have none."""
+    assert "events/orders/1" == common_prefix(["events/orders/1/", "events/orders/10/"])
+    assert "" == common_prefix(["a/0/", "b/1/"])

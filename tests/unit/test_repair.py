@@ -12,7 +12,7 @@ from streams.errors import RecordRejectedError, SinkRefusedError
 from streams.kafka.reader import KafkaReader
 from streams.offset_set import OffsetSet
 from streams.proof.repair import COMPACTED, LEFT_RETENTION, NEVER_WRITTEN, Pace, Repairer, plan_repair, repair_exit_code
-from streams.proof.result import PartitionResult, verdict_of
+from streams.proof.result import PartitionResult, verdict_beside_faults
 from streams.record import Record, TopicPartition
 from streams.settings import Settings
 from streams.sinks import Sink
@@ -98,7 +98,7 @@ async def test_writes_exactly_what_is_wanted() -> None:
     await repairer_of(Kafka([*range(51), *range(52, 100)]), sink).run([plan])
     assert [3, 4, 50] == sorted(sink.written) == list(plan.repaired)
     assert [(51, 52)] == list(plan.failures[COMPACTED].ranges())
-    assert 1 == repair_exit_code(verdict_of([part], "g"), [plan])
+    assert 1 == repair_exit_code(verdict_beside_faults([part], "g"), [plan])
 
 
 async def test_rejected_events_become_dead_letters_and_refused_ones_are_given_up() -> None:
@@ -135,4 +135,16 @@ async def test_rate_is_kept() -> None:
 def test_exit_code_when_nothing_was_to_be_written(changes: dict[str, Any], exit_code: int) -> None:
     """0 for nothing to do, 2 for what could not be checked, 1 for what nobody can bring back."""
     part = part_of(**changes)
-    assert exit_code == repair_exit_code(verdict_of([part], "g"), [plan_repair(part)])
+    assert exit_code == repair_exit_code(verdict_beside_faults([part], "g"), [plan_repair(part)])
+
+
+@pytest.mark.parametrize(
+    ("changes", "exit_code"),
+    [({"found": 100}, 0), ({"unverifiable": OffsetSet([(1, 2)])}, 2), ({"problem": "no idea"}, 2)],
+)
+def test_exit_code_when_all_that_was_missing_is_repaired(changes: dict[str, Any], exit_code: int) -> None:
+    """What could not be checked beside it is not forgotten."""
+    parts = [part_of(missing=OffsetSet([(3, 4)]), repairable=OffsetSet([(3, 4)])), part_of(**changes)]
+    plans = [plan_repair(part) for part in parts]
+    plans[0].repaired.add(3)
+    assert exit_code == repair_exit_code(verdict_beside_faults(parts, "g"), plans)

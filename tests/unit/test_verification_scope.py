@@ -28,7 +28,9 @@ LIFE = IDENTITY.life()
 
 
 class Kafka:
-    """Two partitions; only the first has what the test says."""
+    """Two partitions; only the first has a commit."""
+
+    group = "archive"
 
     def __init__(
         self, committed: int | None, earliest: int, end: int, since: int | None = None, metadata: str = ""
@@ -179,6 +181,7 @@ async def test_a_commit_of_another_topic_counts_as_none() -> None:
     part = await part_of(Kafka(90, 0, 100, metadata="t:AAAAAAAAQNSZ6iuNvoBkyQ v1 2"))
     assert 0 == part.stop
     assert "the group's commit is of another topic of this name" in part.notes[0]
+    assert "has committed nothing here" in (part.problem or "")
 
 
 async def test_a_note_about_a_topic_is_made_once() -> None:
@@ -221,16 +224,48 @@ async def test_events_that_were_lost_behind_the_commit_are_noted() -> None:
     assert "20 offsets behind the committed one left Kafka's retention" in part.notes[-1]
 
 
-async def test_partition_without_commit_is_empty() -> None:
-    """Nothing is claimed of it, so nothing is checked."""
-    scope = await scope_of(Kafka(90, 0, 100), Asked())
-    assert (0, ["the group has committed nothing here"]) == (scope.parts[OTHER].stop, scope.parts[OTHER].notes)
-    assert 90 == scope.offsets
+@pytest.mark.parametrize(
+    ("end", "since", "asked", "checked"),
+    [
+        (0, None, Asked(), True),
+        (1, None, Asked(), False),
+        (50, None, Asked(from_offset=49), False),
+        (50, None, Asked(from_offset=50), True),
+        (50, 40, Asked(since=NOW), False),
+        (50, None, Asked(since=NOW), True),  # nothing is as young as that
+    ],
+)
+async def test_partition_without_commit_is_checked_only_where_no_event_was(
+    end: int, since: int | None, asked: Asked, checked: bool
+) -> None:
+    """What nobody claims of its events is no proof of them: the whole is not proved beside it."""
+    scope = await scope_of(Kafka(0, 0, end, since), asked)
+    part = scope.parts[OTHER]
+    assert (0, checked) == (part.stop, part.problem is None)
+    if checked:
+        assert ["the group has committed nothing here, and Kafka has had no event in the range"] == part.notes
+    else:
+        assert f"the group archive has committed nothing here, and Kafka has had events up to offset {end - 1}" in str(
+            part.problem
+        )
+
+
+async def test_partition_without_commit_spoils_the_proof_of_the_others() -> None:
+    """Exit code 2, and the partition is named."""
+    parts = list((await scope_of(Kafka(90, 0, 100), Asked())).parts.values())
+    parts[0].found = 90
+    verdict = verdict_of(parts, "archive")
+    assert (EXIT_UNCHECKED, "not checked") == (verdict.exit_code, verdict.status)
+    assert "orders/1: the group archive has committed nothing here" in verdict.sentence
 
 
 async def test_what_does_not_exist_is_refused() -> None:
     """A topic or partition that was asked for and is not there."""
     with pytest.raises(ConfigurationError, match="--topic payments"):
         await scope_of(Kafka(90, 0, 100), Asked(topics=("payments",)))
+    with pytest.raises(ConfigurationError, match=r"--topic payments@AbCd-_09: not one of the topics"):
+        await scope_of(Kafka(90, 0, 100), Asked(topics=("payments@AbCd-_09",)))
+    with pytest.raises(ConfigurationError, match=r"a later life of orders. Give --topic orders:"):
+        await scope_of(Kafka(90, 0, 100), Asked(topics=("orders@AbCd-_09",)))
     with pytest.raises(ConfigurationError, match="--partition 7"):
         await scope_of(Kafka(90, 0, 100), Asked(partitions=(7,)))
