@@ -10,14 +10,16 @@ import contextlib
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicCollection
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from bench.errors import BenchError
 from bench.soak.asking import ask_until
-from tests.services.kafka_cluster import KafkaCluster
+from tests.services.kafka_cluster import NODES, KafkaCluster
 
 TAG_CHARACTERS = 8
 """Of the topic's id: what the worker puts behind the name of a later life."""
@@ -107,32 +109,33 @@ class ShortLived:
     def _files(self, life: Life) -> Iterator[Path]:
         return (path for path in (self._objects / life.folder).rglob("*") if path.is_file())
 
+    def _new_admin(self) -> AdminClient:
+        """One for each question: one that waits for a controller that is away does not look for another.
+
+        Keep it until the answer is there, which ends with it.
+        """
+        return AdminClient({"bootstrap.servers": self._kafka.addresses("PLAINTEXT"), "log_level": 0})
+
     def _made(self) -> bool:
         """Make the topic; also when an earlier request has made it whose answer did not arrive."""
-        try:
-            self._kafka.create_topic(self.name, self._partitions)
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise
-        return True
+        topic = NewTopic(self.name, self._partitions, NODES)
+        admin = self._new_admin()
+        asked = admin.create_topics([topic], request_timeout=_ANSWER_SECONDS)
+        return _is_done(asked[self.name], KafkaError.TOPIC_ALREADY_EXISTS)
 
     def _gone(self) -> bool:
         """Delete the topic; also when an earlier request has deleted it whose answer did not arrive."""
-        try:
-            admin = self._kafka.any.admin
-            admin.delete_topics([self.name], request_timeout=_ANSWER_SECONDS)[self.name].result(_ADMIN_SECONDS)
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-                raise
-        return True
+        admin = self._new_admin()
+        asked = admin.delete_topics([self.name], request_timeout=_ANSWER_SECONDS)
+        return _is_done(asked[self.name], KafkaError.UNKNOWN_TOPIC_OR_PART)
 
     def _forgotten(self) -> bool:
-        return self.name not in self._kafka.any.admin.list_topics(timeout=_ANSWER_SECONDS).topics
+        return self.name not in self._new_admin().list_topics(timeout=_ANSWER_SECONDS).topics
 
     def _new_id(self) -> str:
         """Empty from a broker that has not heard that the former topic is gone."""
-        names = TopicCollection([self.name])
-        asked = self._kafka.any.admin.describe_topics(names, request_timeout=_ANSWER_SECONDS)
+        admin = self._new_admin()
+        asked = admin.describe_topics(TopicCollection([self.name]), request_timeout=_ANSWER_SECONDS)
         topic_id = str(asked[self.name].result(_ADMIN_SECONDS).topic_id).translate(str.maketrans("+/", "-_"))
         return "" if topic_id in [life.topic_id for life in self.lives] else topic_id
 
@@ -165,3 +168,13 @@ class ShortLived:
         if self._deleted:
             producer.purge()  # else what was meant for this topic would end up in the next one of its name
         producer.flush(_ADMIN_SECONDS)
+
+
+def _is_done(answer: Future[None], already: int) -> bool:
+    """Wait for the answer; `already` is what a broker refuses with where there is nothing left to do."""
+    try:
+        answer.result(_ADMIN_SECONDS)
+    except KafkaException as error:
+        if error.args[0].code() != already:
+            raise
+    return True
