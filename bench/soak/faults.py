@@ -55,45 +55,27 @@ def _less(site: Site, seconds: float, pause: Pause) -> None:
 
 def _freeze_worker(site: Site, seconds: float, pause: Pause) -> None:
     worker = _restarted(site)
-    worker.freeze()
-    try:
-        pause(seconds)
-    finally:
-        worker.thaw()
+    _for_a_while(worker.freeze, worker.thaw, seconds, pause)
 
 
 def _freeze_coordinator(site: Site, seconds: float, pause: Pause) -> None:
-    broker = site.kafka.coordinator(site.group)
-    broker.freeze()
-    try:
-        pause(seconds)
-    finally:
-        broker.thaw()
+    broker = site.coordinator()
+    _for_a_while(broker.freeze, broker.thaw, seconds, pause)
 
 
 def _stop_broker(site: Site, seconds: float, pause: Pause) -> None:
-    coordinator = site.kafka.coordinator(site.group)
+    coordinator = site.coordinator()
     broker = next(node for node in site.kafka.nodes if node is not coordinator)
-    broker.stop()
-    try:
-        pause(seconds)
-    finally:
-        broker.start()
+    _for_a_while(broker.stop, broker.start, seconds, pause)
 
 
 def _kill_coordinator(site: Site, seconds: float, pause: Pause) -> None:
-    broker = site.kafka.coordinator(site.group)
-    broker.kill()
-    try:
-        pause(seconds)
-    finally:
-        broker.start()
+    broker = site.coordinator()
+    _for_a_while(broker.kill, broker.start, seconds, pause)
 
 
 def _kill_brokers(site: Site, seconds: float, pause: Pause) -> None:
-    site.kafka.kill()
-    pause(seconds)
-    site.kafka.start()
+    _for_a_while(site.kafka.kill, site.kafka.start, seconds, pause)
 
 
 def _delete_topic(site: Site, seconds: float, pause: Pause) -> None:
@@ -108,17 +90,20 @@ def _recreate_topic(site: Site, seconds: float, pause: Pause) -> None:
 
 
 def _kill_s3(site: Site, seconds: float, pause: Pause) -> None:
-    site.s3.kill()
-    pause(seconds)
-    site.s3.start()
+    _for_a_while(site.s3.kill, site.s3.start, seconds, pause)
 
 
 def _s3_away(site: Site, seconds: float, pause: Pause) -> None:
-    site.proxy.disconnect()
+    _for_a_while(site.proxy.disconnect, site.proxy.connect, seconds, pause)
+
+
+def _for_a_while(take_away: Callable[[], None], bring_back: Callable[[], None], seconds: float, pause: Pause) -> None:
+    """Away for so many seconds, and back again whatever happens meanwhile."""
+    take_away()
     try:
         pause(seconds)
     finally:
-        site.proxy.connect()
+        bring_back()
 
 
 def _rule(rule: Rule) -> Callable[[Site, float, Pause], None]:

@@ -41,10 +41,15 @@ FAULTS = (
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A fault, and when it begins, in seconds after the start of the load."""
+    """A fault, and when it begins, in seconds after the start of the load.
+
+    A fault may last longer than planned, where a broker or a worker starts slowly: the next one waits until
+    `recovery_seconds` after its end.
+    """
 
     at: float
     fault: Fault
+    recovery_seconds: float = 0.0
 
 
 def schedule(
@@ -55,5 +60,6 @@ def schedule(
     while (at := first_seconds + len(planned) * every_seconds) + every_seconds <= total_seconds:
         fault = faults[len(planned) % len(faults)]
         longest = every_seconds * _LONGEST_SHARE
-        planned.append(Planned(at, Fault(fault.name, fault.words, min(fault.seconds, longest))))
+        shortened = Fault(fault.name, fault.words, min(fault.seconds, longest))
+        planned.append(Planned(at, shortened, every_seconds - longest))
     return planned

@@ -32,10 +32,12 @@ def soak(results: SoakResults, planned: list[Planned], directory: Path, sample: 
             results.workers, results.lags = watch.workers, watch.lags
             place.start_loads()
             try:
+                earliest = 0.0
                 for one in planned:
-                    _until(one.at, place, watch)
+                    _until(max(one.at, earliest), place, watch)
                     results.faults.append(_fault(one, place, watch, tell))
-                _until(results.minutes * 60, place, watch)
+                    earliest = watch.seconds + one.recovery_seconds
+                _until(max(results.minutes * 60, earliest), place, watch)
             finally:
                 results.injected, results.puts = dict(place.proxy.injected), place.proxy.requests["PUT"]
             place.stop_loads()

@@ -9,13 +9,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from bench.errors import BenchError
+from bench.soak.asking import ask_until
 from bench.soak.load import SteadyLoad
 from bench.soak.short_lived import ShortLived
 from tests.services.command import Command, Finished
 from tests.services.install import KAFKA, S3
+from tests.services.kafka import KafkaBroker
 from tests.services.kafka_cluster import NODES, KafkaCluster
 from tests.services.s3 import S3Server
 from tests.services.s3_proxy import S3FaultProxy
@@ -28,6 +30,7 @@ _READY_SECONDS = 120.0
 _STOP_SECONDS = 60.0
 _VERIFY_SECONDS = 1800.0
 _ANSWER_SECONDS = 5.0
+_COORDINATOR_SECONDS = 60.0
 _EVENT_BYTES = 8192
 _SETTINGS = {
     # A dead worker's partitions move on after ten seconds, a PUT without an answer is tried again after ten.
@@ -79,13 +82,24 @@ class Site:
         """The sum of the committed offsets of these topics: every partition begins at 0 and has no gaps.
 
         Raises:
-            KafkaException: the coordinator is away.
+            KafkaException: the coordinator is away, or does not know a partition's offset at the moment.
         """
         found = self.offsets.committed(self._places(), timeout=_ANSWER_SECONDS)
+        for place in found:
+            if place.error is not None:
+                raise KafkaException(place.error)
         return sum(place.offset for place in found if place.offset >= 0)
 
     def _places(self) -> list[TopicPartition]:
         return [TopicPartition(load.topic, number) for load in self.loads for number in range(load.partitions)]
+
+    def coordinator(self) -> KafkaBroker:
+        """The broker that the workers' group talks to."""
+        return ask_until(
+            lambda: self.kafka.coordinator(self.group),
+            _COORDINATOR_SECONDS,
+            lambda: f"no broker says who coordinates {self.group}",
+        )
 
     def start_loads(self) -> None:
         """The short-lived topic has its load since it was made."""
@@ -128,6 +142,7 @@ class Site:
         """Stop the soak when the load has failed or a worker that nobody touched has ended."""
         for load in self.loads:
             load.check()
+        self.short_lived.check()
         for worker in self.steady:
             if not worker.running:
                 code = worker.wait(1)
@@ -135,11 +150,15 @@ class Site:
 
     def drain(self, timeout_seconds: float) -> None:
         """Wait until everything that was published is committed."""
-        wait_until(
-            lambda: self.committed() >= self.produced,
-            timeout_seconds,
-            lambda: f"{self.committed():,} of {self.produced:,} events are committed",
-            interval_seconds=0.5,
+        left = self.produced
+
+        def nothing_left() -> bool:
+            nonlocal left
+            left = self.produced - self.committed()
+            return left <= 0
+
+        ask_until(
+            nothing_left, timeout_seconds, lambda: f"{left:,} of {self.produced:,} published events are not committed"
         )
         wait_until(
             lambda: self.short_lived.missing() <= 0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from http.client import HTTPException
 from pathlib import Path
 
 from confluent_kafka import KafkaException
@@ -70,7 +71,7 @@ def _tasks(worker: WorkerProcess) -> int | None:
     """The worker's own count, `None` while it does not answer."""
     try:
         _, page = worker.get("/metrics", _ANSWER_SECONDS)
-    except (OSError, ValueError):
+    except (OSError, ValueError, HTTPException):
         return None
     found = _TASKS.search(page)
     return None if found is None else int(float(found[1]))

@@ -98,6 +98,7 @@ class WatermarkConsumer(Consumer):
         self._poller = Poller(
             options.client, self.room, self, loop, revoke_seconds=options.rebalance_drain_timeout_seconds
         )
+        self.watch.stuck = self._poller.ask_new_consumer
         self._poller.start()
         await super().on_start()
 
@@ -399,6 +400,10 @@ class WatermarkConsumer(Consumer):
         self.paused.discard(topic)
         self.poller.ask_resume([tp for tp in self.assigned_epochs if tp.topic == topic and tp not in self.held])
         self.last_acknowledged = monotonic()  # the pause was no stall
+
+    def is_taking(self, tp: TopicPartition) -> bool:
+        """Whether the partition's events are wanted now: neither held nor paused, and there is room for them."""
+        return tp not in self.held and tp.topic not in self.paused and self.room.is_wide
 
     # --- acknowledging and committing ---------------------------------------------------------------------------------
 

@@ -157,6 +157,7 @@ class Poller:
         self._consumer: Any = None
         self._headers = HeaderReader(configuration)
         self._headers_until = 0.0
+        self._topics: list[str] = []
         self._epoch = 0
         self._owned: dict[TopicPartition, int] = {}
         self._reading: dict[TopicPartition, _Reading] = {}
@@ -173,11 +174,14 @@ class Poller:
         Raises:
             KafkaException: the configuration is none that librdkafka takes.
         """
-        self._consumer = Consumer(
+        self._consumer = self._new_consumer()
+        self._thread.start()
+
+    def _new_consumer(self) -> Any:
+        return Consumer(
             {**self._configuration, "on_commit": self._on_commit, "error_cb": self._on_error},
             logger=librdkafka_logger(),
         )
-        self._thread.start()
 
     def ask_subscribe(self, topics: Iterable[str]) -> None:
         """Take part in sharing out these topics' partitions from now on."""
@@ -216,6 +220,10 @@ class Poller:
     def ask_commit(self, points: Mapping[TopicPartition, CommitPoint]) -> None:
         """Send a commit; the answer comes to `Listener.committed`."""
         self._ask(lambda: self._commit(points))
+
+    def ask_new_consumer(self) -> None:
+        """Leave the group and join it again with a consumer that remembers nothing of the topics as they were."""
+        self._ask(self._replace_consumer)
 
     def made_room(self) -> None:
         """Something was let go of."""
@@ -373,7 +381,21 @@ class Poller:
 
     # --- partitions ---------------------------------------------------------------------------------------------------
 
+    def _replace_consumer(self) -> None:
+        self._leave()  # gives the partitions back first: `_on_revoke`
+        left = set(self._owned)
+        self._owned.clear()
+        self._reading.clear()
+        self._paused.clear()
+        if left:
+            self._tell(self._gone, left, False)
+        self._full_since, self._full_paused = None, False
+        self._headers.close()
+        self._consumer = self._new_consumer()
+        self._subscribe(self._topics)
+
     def _subscribe(self, topics: list[str]) -> None:
+        self._topics = topics
         self._consumer.subscribe(topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
 
     def _on_assign(self, consumer: Any, partitions: list[Any]) -> None:
@@ -509,12 +531,16 @@ class Poller:
     def _on_error(self, error: KafkaError) -> None:
         self._tell(self._listener.failed, error)
 
-    def _close(self) -> None:
+    def _leave(self) -> None:
         try:
-            self._serve_inbox()
             self._consumer.close()
         except (KafkaException, RuntimeError) as error:
             logger.warning("leaving the group failed: %s", error)
+
+    def _close(self) -> None:
+        try:
+            self._serve_inbox()
+            self._leave()
         finally:
             self._closed.set()
             self._headers.close()  # may wait for a token endpoint, which leaving need not

@@ -7,7 +7,7 @@ where lag and time to loss come from.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Final, Protocol
 
@@ -30,6 +30,8 @@ TOPICS_A_SECOND: Final = 100
 END_OLD_SECONDS: Final = 30.0
 UNREADABLE_SECONDS: Final = 3.0
 """A read that fails at one position for so long is a condition."""
+SILENT_SECONDS: Final = 10.0
+"""So long may a partition of a recreated topic give nothing of what it has."""
 JOIN_PATIENCE_SECONDS: Final = 30.0
 """A group takes this long to wait for a member that has died, so nothing is said before."""
 
@@ -56,6 +58,9 @@ class Watched(Protocol):
     watermarks: dict[TopicPartition, PartitionWatermark]
     joined: bool
 
+    def is_taking(self, tp: TopicPartition) -> bool:
+        """Whether the partition's events are wanted now."""
+
 
 class KafkaWatch:
     """Keeps what is known of the cluster fresh, and the conditions about it true."""
@@ -74,6 +79,14 @@ class KafkaWatch:
         """Partitions whose first offset somebody needs (the retention watch)."""
         self._unreadable: dict[TopicPartition, tuple[int, float]] = {}
         """Position and moment (monotonic) at which reading a partition failed first."""
+        self.stuck: Callable[[], None] = lambda: None
+        """Told when partitions are only read again by a new consumer."""
+        self._topic_ids: dict[str, str] = {}
+        """The first that was seen of each topic since the consumer was made, read or not."""
+        self._recreated: set[str] = set()
+        """Topics that have had another id since."""
+        self._silent: dict[TopicPartition, tuple[int, float]] = {}
+        """Position and moment (monotonic) since which a partition of theirs gives nothing, although it has events."""
         self._topics: set[str] = set()
         self._topics_at = 0.0
         self._ends_at = 0.0
@@ -105,6 +118,7 @@ class KafkaWatch:
             self.log_starts.pop(tp, None)
             self.log_starts_wanted.discard(tp)
             self._unreadable.pop(tp, None)
+            self._silent.pop(tp, None)
             for kind in (Kind.NO_LEADER, Kind.POSITION_UNKNOWN, Kind.UNREADABLE, Kind.END_OFFSETS_OLD):
                 self._conditions.end(kind, str(tp))
 
@@ -122,6 +136,7 @@ class KafkaWatch:
         except KafkaException as error:
             await self._judge(error.args[0])
         self._note_old_ends()
+        self._look_at_silent()
 
     @property
     def _topics_seconds(self) -> float:
@@ -156,10 +171,15 @@ class KafkaWatch:
             if isinstance(topic, Topic):
                 self._conditions.end(Kind.TOPIC_GONE, name)
                 self._look_at_leaders(topic)
+                self._look_at_id(topic)
             elif topic.code() in NO_TOPIC:
                 self._topic_gone(name)
         read = {(tp.topic, watermark.life.topic_id) for tp, watermark in self._watched.watermarks.items()}
         self._lives.look({name: topic for name, topic in found.items() if isinstance(topic, Topic)}, read)
+
+    def _look_at_id(self, topic: Topic) -> None:
+        if topic.identity is not None and topic.identity != self._topic_ids.setdefault(topic.name, topic.identity):
+            self._recreated.add(topic.name)
 
     def _look_at_leaders(self, topic: Topic) -> None:
         for partition in topic.partitions:
@@ -197,6 +217,44 @@ class KafkaWatch:
                 "STREAMS_KAFKA_GROUP_PROTOCOL differs between workers.",
                 blocks_readiness=True,
             )
+
+    def _look_at_silent(self) -> None:
+        """Find partitions of recreated topics that librdkafka does not read.
+
+        It takes no news of a partition's leader with an epoch below one that it has seen, of whichever topic
+        (`rd_kafka_toppar_leader_update`, 2.16), and a recreated topic's epochs begin at 0. Where it was not reading
+        while the topic was away, it asks the former leader, or with the former epoch, for ever and without an error.
+        """
+        now = monotonic()
+        for tp, watermark in self._watched.watermarks.items():
+            if not self._has_more(tp, watermark, now):
+                self._silent.pop(tp, None)
+                continue
+            position, since = self._silent.setdefault(tp, (watermark.position, now))
+            if position != watermark.position:
+                self._silent[tp] = watermark.position, now
+            elif now - since >= SILENT_SECONDS:
+                self._tell_stuck(tp, position)
+                return
+
+    def _has_more(self, tp: TopicPartition, watermark: PartitionWatermark, now: float) -> bool:
+        """Whether a partition of a recreated topic has events that should be coming."""
+        if tp.topic not in self._recreated or tp not in self.ends or not self._watched.is_taking(tp):
+            return False
+        end, known_at = self.ends[tp]
+        return watermark.position < end and now - known_at < END_OLD_SECONDS
+
+    def _tell_stuck(self, tp: TopicPartition, position: int) -> None:
+        logger.warning(
+            "%s: nothing has come from offset %d on since the topic was recreated, so the group is left and joined "
+            "again with a new consumer",
+            tp,
+            position,
+        )
+        self._topic_ids.clear()
+        self._recreated.clear()
+        self._silent.clear()
+        self.stuck()
 
     # --- what others notice -------------------------------------------------------------------------------------------
 

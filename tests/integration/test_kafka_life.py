@@ -345,6 +345,48 @@ def test_topic_recreated_begins_another_life_where_it_may(
     assert 0 == worker.wait(20), worker.log_tail()
 
 
+def test_topic_recreated_while_another_worker_read_it_is_read(
+    cluster: KafkaCluster, start_worker: StartWorker, archive: Archive, group: str
+) -> None:
+    """A worker that knew the topic, and has its partition again in its next life, reads that one.
+
+    librdkafka goes on with the leader epochs of the topic before, which were higher, and reads nothing, without error.
+    """
+    topic, settings = "reborn", servers(cluster) | {"STREAMS_ON_NEW_TOPIC": "new-life"}
+    cluster.create_topic(topic)
+    producer = EventProducer(cluster.addresses("PLAINTEXT"))
+    first_life = producer.produce(topic, messages(100, 0), partition=0)
+    first = start_worker(topic, settings)
+    wait_committed(cluster.any, group, {(topic, 0): 100})
+    cluster.leader(topic, 0).restart()  # the leader changes, and its epoch grows
+    first_life |= producer.produce(topic, messages(100, 100), partition=0)
+    wait_committed(cluster.any, group, {(topic, 0): 200})
+    first.freeze()
+    second = start_worker(topic, settings)
+    wait_until(lambda: len(second.stats()["partitions"]) == 1, 60, second.log_tail)
+    first.thaw()
+    wait_until(lambda: not first.stats()["partitions"], 30, first.log_tail)
+    _recreate_at_once(cluster, topic)
+    producer = EventProducer(cluster.addresses("PLAINTEXT"))
+    producer.produce(topic, messages(50, 1_000), partition=0)
+    wait_committed(cluster.any, group, {(topic, 0): 50}, 90)
+    second.kill()
+    producer.produce(topic, messages(50, 2_000), partition=0)
+    wait_committed(cluster.any, group, {(topic, 0): 100}, 90)
+    tag = _topic_id(cluster.any.admin, topic)[:8]
+    keys = archive.keys()
+    assert 100 == sum(key.startswith(f"{topic}@{tag}/") for key in keys)
+    assert len(first_life) == sum(key.startswith(f"{topic}/") for key in keys)
+    first.terminate()
+    assert 0 == first.wait(20), first.log_tail()
+
+
+def _recreate_at_once(cluster: KafkaCluster, topic: str) -> None:
+    """Sooner than a client that does not read the topic looks whether it is there."""
+    cluster.any.admin.delete_topics([topic])[topic].result(30)
+    cluster.create_topic(topic)
+
+
 @pytest.mark.parametrize("refilled", [100, 3_000])
 def test_topic_recreated_under_a_running_worker_is_held(
     refilled: int, own_broker: KafkaBroker, start_worker: StartWorker, archive: Archive, group: str

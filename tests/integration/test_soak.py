@@ -1,4 +1,4 @@
-"""`make soak` in half a minute: two faults, and the same proof at the end."""
+"""`make soak` in less than a minute: three faults, and the same proof at the end."""
 
 from __future__ import annotations
 
@@ -20,12 +20,16 @@ pytestmark = [pytest.mark.kafka, pytest.mark.s3, pytest.mark.fault, pytest.mark.
 
 
 def test_a_short_soak_ends_proved(tmp_path: Path) -> None:
-    """A worker is restarted and S3 goes away; every event is there, recovery was seen, and tasks were counted."""
+    """A worker is restarted, S3 goes away and a topic is recreated; every event is there, and recovery was seen."""
     require(KAFKA)
     require(S3)
-    results = SoakResults(this_machine(), "now", minutes=0.25, rate=100, partitions=4, steady_workers=list(STEADY))
+    results = SoakResults(this_machine(), "now", minutes=0.4, rate=100, partitions=4, steady_workers=list(STEADY))
     kinds = {fault.name: fault for fault in FAULTS}
-    planned = [Planned(1, kinds["term"]), Planned(9, replace(kinds["s3-away"], seconds=2))]
+    planned = [
+        Planned(1, kinds["term"]),
+        Planned(9, replace(kinds["s3-away"], seconds=2)),
+        Planned(15, kinds["topic-recreate"]),
+    ]
     told: list[str] = []
     soak(results, planned, tmp_path, sample=500, tell=told.append)
     # How soon it recovers is the machine's matter, in a test; that it does is not.
@@ -33,6 +37,7 @@ def test_a_short_soak_ends_proved(tmp_path: Path) -> None:
     assert [] == failures, "\n".join(told)
     assert results.recovered(results.faults[-1]) is not None
     assert results.verdict is not None
-    assert results.verdict.produced == results.verdict.verified_events >= 1_200
-    assert ["term", "s3-away"] == [fault.name for fault in results.faults]
+    assert results.verdict.produced == results.verdict.verified_events >= 2_000
+    assert 2 == results.verdict.lives
+    assert ["term", "s3-away", "topic-recreate"] == [fault.name for fault in results.faults]
     assert any(sample.tasks for sample in results.workers)

@@ -21,6 +21,7 @@ def test_every_fault_has_time_to_be_recovered_from() -> None:
     planned = schedule(3600, 120, 102)
     assert all(one.at + 102 <= 3600 for one in planned)
     assert all(one.fault.seconds <= 0.6 * 102 for one in planned)
+    assert all(one.recovery_seconds == pytest.approx(0.4 * 102) for one in planned)
 
 
 def test_short_runs_have_short_faults() -> None:

@@ -274,3 +274,43 @@ def test_partition_that_was_held_is_read_when_it_comes_again(poller: Poller) -> 
     poller._start({ORDERS: Start(2, 9, 0)})
     assert [1] == paused
     assert ORDERS in poller._reading
+
+
+class _Group:
+    """A consumer that writes down what it is told; leaving takes the partitions back."""
+
+    def __init__(self, said: list[str], revoke: Any = None) -> None:
+        self._said = said
+        self._revoke = revoke
+
+    def close(self) -> None:
+        self._said.append("close")
+        if self._revoke is not None:
+            self._revoke()
+
+    def incremental_unassign(self, places: list[Any]) -> None:
+        self._said.append(f"unassign {len(places)}")
+
+    def subscribe(self, topics: list[str], **_: Any) -> None:
+        self._said.append(f"subscribe {topics}")
+
+
+@pytest.mark.parametrize("revoked", [True, False])
+def test_new_consumer_takes_the_old_ones_place(
+    revoked: bool, poller: Poller, told: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The partitions are given away once, whether the old one says so or not, and the topics are subscribed to."""
+    said: list[str] = []
+    places = [SimpleNamespace(topic=tp.topic, partition=tp.partition) for tp in (ORDERS, PAYMENTS)]
+    monkeypatch.setattr(poller, "_drain", lambda partitions: {})
+    old: _Group = _Group(said, (lambda: poller._on_revoke(old, places)) if revoked else None)
+    monkeypatch.setattr(poller, "_consumer", old)
+    monkeypatch.setattr(poller, "_new_consumer", lambda: _Group(said))
+    poller._subscribe(["orders", "payments"])
+    poller.ask_new_consumer()
+    poller._serve_inbox()
+    subscribed = "subscribe ['orders', 'payments']"
+    assert [subscribed, "close", *(["unassign 2"] if revoked else []), subscribed] == said
+    assert [("gone", ({ORDERS, PAYMENTS}, False))] == told
+    assert not poller._reading
+    assert not poller._owned

@@ -28,6 +28,7 @@ class Cluster:
         self.nobody = False
         self.leader: int | None = 1
         self.topic_error: KafkaError | None = None
+        self.topic_id = "id"
 
     async def ends(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, Any]:
         if self.ends_fail is not None:
@@ -38,7 +39,7 @@ class Cluster:
         return dict.fromkeys(partitions, 0)
 
     async def topics(self, names: Iterable[str]) -> Mapping[str, Any]:
-        found = {name: Topic(name, "id", (Partition(0, self.leader, 1, 1),)) for name in names}
+        found = {name: Topic(name, self.topic_id, (Partition(0, self.leader, 1, 1),)) for name in names}
         return found if self.topic_error is None else dict.fromkeys(names, self.topic_error)
 
     async def cluster(self, names: Iterable[str]) -> None:
@@ -52,6 +53,10 @@ class Watched:
         self.assigned_epochs = {ORDERS: 1}
         self.watermarks = {ORDERS: PartitionWatermark(1, 5)}
         self.joined = True
+        self.taking = True
+
+    def is_taking(self, tp: TopicPartition) -> bool:
+        return self.taking
 
 
 @pytest.fixture
@@ -219,3 +224,61 @@ async def test_batch_that_cannot_be_unpacked_is_said_until_the_position_moves(
     watched.watermarks[ORDERS].advance(6)
     await watch.look()
     assert set() == kinds(watched)
+
+
+@pytest.fixture
+def stuck(watch: KafkaWatch, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """How often a new consumer was asked for; a partition is silent as soon as it was seen twice at one position."""
+    monkeypatch.setattr(module, "SILENT_SECONDS", 1e-9)
+    asked: list[str] = []
+    watch.stuck = lambda: asked.append("a new consumer")
+    return asked
+
+
+async def test_recreated_topic_that_gives_nothing_takes_one_new_consumer(
+    watch: KafkaWatch, cluster: Cluster, stuck: list[str]
+) -> None:
+    """Its position is 5, its end 10. The new consumer knows nothing of the former topic, so it is not replaced."""
+    await watch.look()
+    cluster.topic_id = "another"
+    for _ in range(5):
+        await watch.look()
+    assert ["a new consumer"] == stuck
+
+
+async def test_recreated_topic_that_is_read_is_left_alone(
+    watch: KafkaWatch, watched: Watched, cluster: Cluster, stuck: list[str]
+) -> None:
+    """Events come; then none is left; then there is no room for any, or nobody wants them."""
+    await watch.look()
+    cluster.topic_id = "another"
+    for position in (6, 7, 10, 10):
+        watched.watermarks[ORDERS].position = position
+        await watch.look()
+    watched.watermarks[ORDERS].position, watched.taking = 7, False
+    for _ in range(3):
+        await watch.look()
+    assert [] == stuck
+
+
+async def test_topic_that_is_still_the_same_is_left_alone(
+    watch: KafkaWatch, watched: Watched, cluster: Cluster, stuck: list[str]
+) -> None:
+    """An open transaction holds events back, for as long as it likes."""
+    for _ in range(5):
+        await watch.look()
+    assert [] == stuck
+
+
+async def test_silent_partition_of_somebody_else_is_forgotten(
+    watch: KafkaWatch, watched: Watched, cluster: Cluster, stuck: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes back at the same position: the time away does not count."""
+    monkeypatch.setattr(module, "SILENT_SECONDS", 60.0)
+    await watch.look()
+    cluster.topic_id = "another"
+    await watch.look()
+    watch.forget([ORDERS])
+    monkeypatch.setattr(module, "SILENT_SECONDS", 1e-9)
+    await watch.look()
+    assert [] == stuck
