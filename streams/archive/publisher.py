@@ -121,8 +121,7 @@ class Publisher:
         try:
             await self._call(partial(self._send, records))
             progress = [_TopicPartition(self._target.name, 0, offset, text)]
-            send_offsets = self._producer.send_offsets_to_transaction
-            await self._call(partial(send_offsets, progress, self._group, OFFSETS_SECONDS))
+            await self._send_offsets(progress)
             await self._resumed(self._producer.commit_transaction, deadline)
         except KafkaException as error:
             raise self._refusal(error, records) or error from error
@@ -131,6 +130,17 @@ class Publisher:
         self._producer.begin_transaction()
         for record in records:
             self._produce(record)
+
+    async def _send_offsets(self, progress: Sequence[_TopicPartition]) -> None:
+        """An event that is refused meanwhile makes this an "erroneous state"; asked again, librdkafka says why."""
+        send = partial(self._producer.send_offsets_to_transaction, progress, self._group, OFFSETS_SECONDS)
+        try:
+            await self._call(send)
+        except KafkaException as error:
+            problem = kafka_error(error)
+            if problem is None or problem.code() != KafkaError._STATE:
+                raise
+            await self._call(send)
 
     def _produce(self, record: Record) -> None:
         partition = ANY_PARTITION if self._repartition else record.partition

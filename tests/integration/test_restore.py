@@ -331,7 +331,7 @@ def test_second_run_at_once_takes_over(
     wait_until(lambda: len(published(target, 1)[0]) > 0, 60, "nothing was published")
     run_command(*command, topics="orders", check=0)
     first = slow.wait()
-    assert 2 == first.code
+    assert 2 == first.code, first.stderr
     assert "taken over" in first.stderr
     assert [[content(one) for one in records]] == published(target, 1)
 
