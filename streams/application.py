@@ -129,7 +129,7 @@ class StreamsApp(faust.App):
         """
         if self.settings.web_enabled:
             check_web_port(self.settings)
-        self.event_topic.topics = await check_kafka(self.settings)
+        self.event_topic.topics = await check_kafka(self.settings, self.admin)
         await self.delivery.sink.start()
 
     @property

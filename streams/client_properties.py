@@ -104,8 +104,8 @@ def _meaning(entry: Property, by_key: dict[str, Property]) -> tuple[dict[str, st
     key = entry.key
     if (reason := refusal(key)) is not None:
         raise _LineError(f"may not be set here: {reason}")
-    if key in CHECKS and entry.value.strip().lower() != CHECKS[key]:
-        raise _LineError("may not be switched off: the brokers' certificates and names are always checked")
+    if key in CHECKS and entry.value.strip().lower() != CHECKS[key][0]:
+        raise _LineError(CHECKS[key][1])
     if key in _STORES:
         return _store(entry, by_key)
     if is_foreign(key):

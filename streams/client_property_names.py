@@ -89,6 +89,10 @@ REFUSED: Final = {
     "ssl.engine.id": _CODE,
     "ssl.providers": _CODE,
     "sasl.kerberos.kinit.cmd": _CODE,
+    "sasl.kerberos.keytab": _CODE,
+    "sasl.kerberos.principal": _CODE,
+    "topic.metadata.refresh.interval.ms": "it is how soon new partitions are noticed; take the line out",
+    "api.version.request": "without it brokers would be asked in versions that know no transactions; take the line out",
 }
 """Properties that the worker decides by itself, with the reason and what to do."""
 
@@ -104,11 +108,15 @@ def refusal(key: str) -> str | None:
     return REFUSED.get(key) or next(families, None)
 
 
+_CERTIFICATES: Final = "may not be switched off: the brokers' certificates and names are always checked"
+
 CHECKS: Final = {
-    "ssl.endpoint.identification.algorithm": "https",
-    "enable.ssl.certificate.verification": "true",
+    "ssl.endpoint.identification.algorithm": ("https", _CERTIFICATES),
+    "enable.ssl.certificate.verification": ("true", _CERTIFICATES),
+    "check.crcs": ("true", "may not be switched off: a damaged event would be archived as if it were whole"),
+    "sasl.oauthbearer.method": ("oidc", "may only be oidc: tokens are got from STREAMS_KAFKA_OAUTH_TOKEN_URL"),
 }
-"""Checks of the brokers' certificates that have no switch here, with the only value that may be written."""
+"""What has no switch here: the only value that may be written, and why another is refused."""
 
 _PRODUCERS_TEXT: Final = """
     acks request.required.acks request.timeout.ms delivery.timeout.ms message.timeout.ms linger.ms

@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 TOPICS_SHOWN = 10
 
 
-async def check_kafka(settings: Settings) -> list[str]:
-    """Reach a broker, see the topics and the group; the names of the topics to consume.
+async def check_kafka(settings: Settings, admin: KafkaAdmin | None = None) -> list[str]:
+    """Reach a broker, see the topics and the group; the names of the topics to consume. `admin` asks, if it is given.
 
     Takes ten seconds at most to find that no broker can be used, and twenty more where the group has no coordinator.
 
@@ -36,8 +36,9 @@ async def check_kafka(settings: Settings) -> list[str]:
         ConfigurationError: with the setting to correct.
     """
     await check_connection(settings)
-    admin = await asyncio.to_thread(KafkaAdmin, settings)
+    admin = KafkaAdmin(settings) if admin is None else admin
     try:
+        await asyncio.to_thread(admin.open)
         names, missing = await _topics(admin, settings)
         await _check_group(admin, settings, names[0])
         if missing:

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final, TypeVar
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection
@@ -103,9 +104,20 @@ class KafkaAdmin:
     """
 
     def __init__(self, settings: Settings) -> None:
-        # Its log lines would only be handed out by polling it; what fails is in the answers.
-        self._client = AdminClient({**client_options(settings), "log_level": 0})
+        self._settings = settings
         self._cluster_id: str | None = None
+
+    def open(self) -> None:
+        """Make librdkafka's client, which takes a second or more with AWS_MSK_IAM: call it in a thread.
+
+        Without this the first question makes it. Raises `KafkaException` where it cannot be made (an unreadable key).
+        """
+        _ = self._client
+
+    @cached_property
+    def _client(self) -> Any:
+        # Its log lines would only be handed out by polling it; what fails is in the answers.
+        return AdminClient({**client_options(self._settings), "log_level": 0})
 
     async def cluster(self, topics: Iterable[str] | None = None) -> Cluster:
         """Brokers and topics (`None`: all that this user may see), told by any broker that can be reached.

@@ -47,6 +47,7 @@ def client_options(settings: Settings) -> dict[str, Any]:
         "receive.message.max.bytes": RECEIVE_MAX_BYTES,
         "enable.metrics.push": False,  # what this client measures is no business of the brokers (KIP-714)
         **settings.kafka_options,
+        "check.crcs": True,  # librdkafka does not by itself; brokers leave it to whoever reads
         "bootstrap.servers": settings.kafka_bootstrap_servers,
         "client.id": settings.kafka_client_id,
         "security.protocol": settings.kafka_security_protocol,

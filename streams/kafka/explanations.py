@@ -254,8 +254,14 @@ def _unreadable_authorities(_detail: str, settings: Settings) -> Problem:
 
 
 def _unreadable_certificate(reason: str, settings: Settings) -> Problem:
+    file = settings.kafka_ssl_cert_file
+    if file is None:
+        return Problem(
+            f"STREAMS_KAFKA_CLIENT_PROPERTIES: the certificate or key in it cannot be used ({plain_words(reason)})",
+            "Check that both are PEM and belong together, and the password.",
+        )
     return Problem(
-        f"STREAMS_KAFKA_SSL_CERT_FILE: {settings.kafka_ssl_cert_file} cannot be used ({plain_words(reason)})",
+        f"STREAMS_KAFKA_SSL_CERT_FILE: {file} cannot be used ({plain_words(reason)})",
         "Check that it and STREAMS_KAFKA_SSL_KEY_FILE are PEM and belong together, and STREAMS_KAFKA_SSL_KEY_PASSWORD.",
     )
 

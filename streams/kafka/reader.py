@@ -43,13 +43,12 @@ class KafkaReader:
         """Whose commits are read."""
         self._options = {**client_options(settings), "group.id": settings.consumer_group}
         self._names: list[str] = []
-        self._admin: KafkaAdmin
+        self._admin = KafkaAdmin(settings)
         self._fetcher: Fetcher
 
     async def __aenter__(self) -> KafkaReader:
-        self._names = await check_kafka(self._settings)
+        self._names = await check_kafka(self._settings, self._admin)
         try:
-            self._admin = KafkaAdmin(self._settings)
             self._fetcher = Fetcher(self._settings)
         except KafkaException as error:
             raise _read_error("connect", error.args[0]) from error

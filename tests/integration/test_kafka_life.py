@@ -574,6 +574,36 @@ def test_coordinator_that_dies_rewinds_nothing(
     assert total <= len(expected) * 1.2, "events were written again, far beyond what was in flight"
 
 
+def test_damaged_event_is_never_archived_as_whole(
+    own_broker: KafkaBroker, start_worker: StartWorker, run_command: RunCommand, archive: Archive, group: str
+) -> None:
+    """A byte on the broker's disk flips: brokers leave the checksum to whoever reads.
+
+    It is said, nothing is committed past it, and `verify` speaks of the events before it alone.
+    """
+    topic = "damaged"
+    own_broker.create_topic(topic, 1)
+    producer = EventProducer(own_broker.bootstrap_servers, {"linger.ms": 0})
+    for number in range(10):
+        producer.produce(topic, [b"amount=100 #%d" % number], partition=0)
+    own_broker.stop()
+    (segment,) = (own_broker.directory / "data" / f"{topic}-0").glob("*.log")
+    stored = segment.read_bytes()
+    assert 1 == stored.count(b"amount=100 #5")
+    segment.write_bytes(stored.replace(b"amount=100 #5", b"amount=900 #5"))
+    own_broker.start()
+    settings = {"STREAMS_KAFKA_BOOTSTRAP_SERVERS": own_broker.bootstrap_servers}
+    worker = start_worker(topic, settings)
+    wait_until(lambda: "partition_unreadable" in worker.log(), 40, worker.log_tail)
+    assert own_broker.committed_offsets(group).get((topic, 0), 0) <= 5
+    bodies = [archive.read(key).body for key in sorted(archive.keys())]
+    assert not [body for body in bodies if b"900" in body]
+    worker.terminate()
+    assert 0 == worker.wait(30)
+    done = run_command("verify", "--content", "10", topics=topic, settings=settings, check=0)
+    assert "PROVED: all 5 events" in done.stdout
+
+
 @pytest.fixture
 def racks(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[KafkaCluster]:
     """Three plain brokers, each in a rack of its own and behind a proxy."""

@@ -6,6 +6,7 @@ import json
 import socket
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AclOperation
@@ -14,6 +15,7 @@ from tests.conftest import MakeTopic, Produce
 from tests.integration.conftest import StartWorker
 from tests.integration.logins import assert_log_keeps_secrets, listener, oauth, sasl
 from tests.services.archive import Archive, next_offsets
+from tests.services.certificates import Certificates, make_certificates
 from tests.services.kafka import STRANGER, KafkaBroker
 from tests.services.oauth import TokenServer
 from tests.services.ports import free_port
@@ -325,3 +327,48 @@ def test_foreign_variables_change_nothing(
     assert [] == [line for line in worker.log().splitlines() if "WARNING" in line or "ERROR" in line]
     worker.terminate()
     assert 0 == worker.wait(START_LIMIT_SECONDS), worker.log_tail()
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("certificates"), "alice")
+
+
+def broken_files(certificates: Certificates) -> dict[str, tuple[dict[str, str], str]]:
+    """Settings that librdkafka refuses when it makes a client, and what the message must name."""
+    own = {
+        "STREAMS_KAFKA_SSL_CA_FILE": str(certificates.ca_file),
+        "STREAMS_KAFKA_SSL_CERT_FILE": str(certificates.client_cert_file),
+        "STREAMS_KAFKA_SSL_KEY_FILE": str(certificates.client_key_encrypted_file),
+    }
+    other = certificates.other_ca_file
+    return {
+        "key-password": ({**own, "STREAMS_KAFKA_SSL_KEY_PASSWORD": WRONG_PASSWORD}, "STREAMS_KAFKA_SSL_KEY_PASSWORD"),
+        "key-of-another": ({**own, "STREAMS_KAFKA_SSL_CERT_FILE": str(other)}, "STREAMS_KAFKA_SSL_CERT_FILE"),
+        "no-authorities": (
+            {"STREAMS_KAFKA_SSL_CA_FILE": str(certificates.broker_keystore_file.with_name("client.key"))},
+            "STREAMS_KAFKA_SSL_CA_FILE",
+        ),
+    }
+
+
+@pytest.mark.parametrize("case", ["key-password", "key-of-another", "no-authorities"])
+def test_files_that_cannot_be_used(assert_refused: AssertRefused, certificates: Certificates, case: str) -> None:
+    """A certificate that was renewed without its key is told like every other mistake, before any broker is asked."""
+    settings, name = broken_files(certificates)[case]
+    servers = {"STREAMS_KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}", "STREAMS_KAFKA_SECURITY_PROTOCOL": "SSL"}
+    assert_refused("orders", servers | settings, name)
+
+
+@pytest.mark.parametrize("line", ["ssl.cipher.suites=none-of-them", "ssl.crl.location=/nowhere", "ssl.key.pem=no-key"])
+def test_properties_that_librdkafka_refuses(assert_refused: AssertRefused, tmp_path: Path, line: str) -> None:
+    """The file is named; its values are not shown."""
+    file = tmp_path / "client.properties"
+    file.write_text(f"{line}\n", encoding="utf-8")
+    settings = {
+        "STREAMS_KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}",
+        "STREAMS_KAFKA_SECURITY_PROTOCOL": "SSL",
+        "STREAMS_KAFKA_CLIENT_PROPERTIES": str(file),
+    }
+    message = assert_refused("orders", settings)
+    assert str(file) in message or "STREAMS_KAFKA_CLIENT_PROPERTIES" in message
