@@ -51,6 +51,10 @@ class KafkaReadError(StreamsError):
     """Kafka did not give a command what it asked for; the message says what to do."""
 
 
+class KafkaClientError(StreamsError):
+    """Kafka's client has ended for good; the worker ends too, and a restart helps."""
+
+
 class DamagedObjectError(StreamsError):
     """An object cannot be read back as an event; the message names its key and what is wrong with it."""
 

@@ -15,6 +15,7 @@ from typing import Final
 
 from confluent_kafka import KafkaError
 
+from streams.consumer.fatal_errors import is_fatal
 from streams.consumer.poller import CommitPoint, CommitResult
 from streams.kafka.identity import with_topic_id, without_topic_id
 from streams.record import TopicPartition
@@ -195,6 +196,8 @@ class Commits:
                 self._accepted(result.tp, point.offset)
         for topic in taken - refused.keys():
             self._recovered(topic)
+        if taken:
+            self._conditions.end(Kind.COMMITS_REFUSED)
         if refused:
             self._shorten(too_large)
             self._note_refusals(refused)
@@ -212,6 +215,16 @@ class Commits:
             logger.info("a commit came while the group was shared out again; it goes with the next one")
             return
         if codes & METADATA:
+            return
+        if KafkaError.GROUP_AUTHORIZATION_FAILED in codes:
+            self._conditions.begin(
+                Kind.COMMITS_REFUSED,
+                f"Kafka refuses all commits ({KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED).str()}).",
+                "Add an ACL that allows READ on the group. `faust -A streams doctor` prints it.",
+            )
+            return
+        if any(is_fatal(error) for error in refused.values()):
+            logger.info("a commit came after Kafka's client had failed for good")
             return
         if codes <= COORDINATOR | PASSING:
             error = next(iter(refused.values()))

@@ -22,13 +22,14 @@ from mode import Service
 
 from streams.consumer.begin import Beginnings, Begun
 from streams.consumer.commits import Commits
+from streams.consumer.fatal_errors import cause_of, is_fatal, says_why
 from streams.consumer.options import ConsumerOptions
 from streams.consumer.poller import CommitPoint, CommitResult, Fetched, Poller, Start
 from streams.consumer.room import Room
 from streams.consumer.runs import RUN_EVENTS, Run, message_of
 from streams.consumer.watch import KafkaWatch
 from streams.consumer.watermark import PartitionWatermark
-from streams.errors import ConfigurationError
+from streams.errors import ConfigurationError, KafkaClientError
 from streams.kafka.admin import KafkaAdmin
 from streams.kafka.group_offsets import GroupOffsets
 from streams.kafka.identity import with_topic_id
@@ -41,7 +42,9 @@ logger = logging.getLogger(__name__)
 AGENT_START_TIMEOUT_SECONDS: Final = 2.0
 COMMIT_SECONDS: Final = 5.0
 COMMIT_WITHOUT_KAFKA_SECONDS: Final = 1.0
-"""... where it is known already that no broker or coordinator answers."""
+"""... where it is known already that nobody takes it: no broker or coordinator answers, or the group refuses."""
+JOIN_AGAIN_SECONDS: Final = 5.0
+"""Between two attempts to join while another member has this worker's instance id."""
 SHARE_OF_TIMEOUT_FOR_WRITES: Final = 0.7
 """What a drain gives to the writes in flight; the rest is for the commit and for leaving the group."""
 YIELD_EVERY_EVENTS: Final = 256
@@ -83,6 +86,8 @@ class WatermarkConsumer(Consumer):
         self._telling = asyncio.Lock()
         self._tokens = count(1)
         self._stop_drained = False
+        self._is_dead = False
+        """Whether librdkafka's consumer has met a fatal error: it takes no commits, and never joins the group again."""
         self._rebalances: set[asyncio.Task[None]] = set()
         super().__init__(transport, *args, **kwargs)
 
@@ -368,15 +373,58 @@ class WatermarkConsumer(Consumer):
 
     def failed(self, error: KafkaError) -> None:
         """librdkafka is in trouble; what cannot end by itself ends the worker, the rest is a condition."""
-        if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+        if is_fatal(error):
+            self._failed_for_good(error)
+        elif self.watch is not None:
+            self.watch.client_failed(error)
+
+    def _failed_for_good(self, error: KafkaError) -> None:
+        """The consumer is dead. Whoever stops already goes on with that."""
+        if self._is_dead or not says_why(error):
+            return
+        self._is_dead = True
+        cause, instance = cause_of(error), self.options.client.get("group.instance.id")
+        if self._stop_drained:
+            logger.info("Kafka's client has failed on the way out: %s", error.str())
+        elif cause == KafkaError.GROUP_AUTHORIZATION_FAILED:
             self.options.fatal(
                 ConfigurationError(
                     f"this user may not use the consumer group {self.options.group} (STREAMS_CONSUMER_GROUP). "
                     "Add an ACL that allows READ on the group."
                 )
             )
+        elif cause == KafkaError.UNRELEASED_INSTANCE_ID:
+            self._not_joined(
+                f"its instance id {instance} (STREAMS_KAFKA_GROUP_INSTANCE_ID) is still another member's: a worker "
+                "that was killed and is missed after the session timeout (45 s, if the brokers do not say otherwise: "
+                "group.consumer.session.timeout.ms), or one that runs",
+                "Nothing, if a worker was killed: this one tries again every few seconds, and joins when the other is "
+                "missed. If it lasts, two workers have the same STREAMS_KAFKA_GROUP_INSTANCE_ID: give each its own.",
+            )
+            self._in_background(self._join_again())
+        elif cause == KafkaError.FENCED_INSTANCE_ID:
+            self._not_joined(
+                f"it is fenced, for another worker has joined with its instance id {instance}",
+                "Two workers have the same STREAMS_KAFKA_GROUP_INSTANCE_ID: give each its own. This one ends with exit "
+                "code 1.",
+            )
+            self._end_for(f"fenced: another worker has the same STREAMS_KAFKA_GROUP_INSTANCE_ID, {instance}")
+        else:
+            self._end_for(error.str())
+
+    def _not_joined(self, why: str, remedy: str) -> None:
         if self.watch is not None:
-            self.watch.client_failed(error)
+            self.watch.not_joined(why, remedy)
+
+    async def _join_again(self) -> None:
+        await self.sleep(JOIN_AGAIN_SECONDS)
+        if not self.should_stop and not self._stop_drained:
+            self._is_dead = False
+            self.poller.ask_new_consumer()
+
+    def _end_for(self, why: str) -> None:
+        logger.error("Kafka's client has ended for good (%s), so this worker ends with exit code 1", why)
+        self.add_future(self.crash(KafkaClientError(why)))
 
     def poller_ended(self, error: BaseException) -> None:
         """The poller is dead: the worker cannot go on, and a restart helps."""
@@ -446,6 +494,9 @@ class WatermarkConsumer(Consumer):
         """Kafka's answer."""
         self.commits.answered(results)
         self._answered.set()
+        fatal = next((one.error for one in results if one.error is not None and is_fatal(one.error)), None)
+        if fatal is not None:
+            self._failed_for_good(fatal)
         if self.watch is not None and any(result.error is None for result in results):
             self.watch.heard()
 
@@ -474,8 +525,9 @@ class WatermarkConsumer(Consumer):
     @property
     def _commit_seconds(self) -> float:
         conditions = self.options.stats.conditions
-        without_kafka = conditions.get(Kind.BROKERS_DOWN) or conditions.get(Kind.COORDINATOR_AWAY)
-        return COMMIT_WITHOUT_KAFKA_SECONDS if without_kafka else COMMIT_SECONDS
+        kinds = (Kind.BROKERS_DOWN, Kind.COORDINATOR_AWAY, Kind.COMMITS_REFUSED)  # no topic's: the whole group's
+        nobody = self._is_dead or any(conditions.get(kind) for kind in kinds)
+        return COMMIT_WITHOUT_KAFKA_SECONDS if nobody else COMMIT_SECONDS
 
     async def _drain(self, partitions: set[TopicPartition], timeout_seconds: float, *, even_if_failing: bool) -> bool:
         """Take no more of these partitions in hand, wait for what is, give up the rest."""

@@ -117,7 +117,7 @@ class Listener(Protocol):
         """Nothing comes from this partition until somebody does something about it."""
 
     def failed(self, error: KafkaError) -> None:
-        """Trouble that is no single partition's; librdkafka goes on by itself."""
+        """Trouble that is no single partition's; librdkafka goes on by itself, unless it is fatal."""
 
     def poller_ended(self, error: BaseException) -> None:
         """The thread has ended by an error of the product."""

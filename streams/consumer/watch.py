@@ -34,6 +34,11 @@ SILENT_SECONDS: Final = 10.0
 """So long may a partition of a recreated topic give nothing of what it has."""
 JOIN_PATIENCE_SECONDS: Final = 30.0
 """A group takes this long to wait for a member that has died, so nothing is said before."""
+JOIN_REMEDY: Final = (
+    "If the brokers answer: another member may be dying (it is missed after its session timeout), or speak another "
+    "protocol: members of a release on aiokafka must be stopped first, or STREAMS_KAFKA_GROUP_PROTOCOL differs between "
+    "workers."
+)
 
 DOWN: Final = frozenset(
     {
@@ -92,6 +97,7 @@ class KafkaWatch:
         self._ends_at = 0.0
         self._subscribed_at: float | None = None
         self._join_problem: str | None = None
+        self._join_remedy = JOIN_REMEDY
         self._reachable_since = 0.0
         """Monotonic; since when brokers answer without an outage that was told."""
 
@@ -212,9 +218,7 @@ class KafkaWatch:
             self._conditions.begin(
                 Kind.NOT_JOINED,
                 f"This worker is no member of its group: {why}.",
-                "If the brokers answer: another member may be dying (it is missed after its session timeout), or "
-                "speak another protocol: members of a release on aiokafka must be stopped first, or "
-                "STREAMS_KAFKA_GROUP_PROTOCOL differs between workers.",
+                self._join_remedy,
                 blocks_readiness=True,
             )
 
@@ -292,7 +296,7 @@ class KafkaWatch:
     def client_failed(self, error: KafkaError) -> None:
         """librdkafka reports trouble of its own."""
         if error.code() in (KafkaError.INCONSISTENT_GROUP_PROTOCOL, KafkaError.UNSUPPORTED_VERSION):
-            self._join_problem = f"{error.name()}: {error.str()}"
+            self._join_problem, self._join_remedy = f"{error.name()}: {error.str()}", JOIN_REMEDY
             self._watched.joined = False
         elif error.code() in NO_TOPIC:
             self._topics_at = 0.0
@@ -300,6 +304,12 @@ class KafkaWatch:
             self._unreachable(error)  # the next look ends it where one is back already
         else:
             logger.debug("librdkafka: %s: %s", error.name(), plain_words(error.str()))
+
+    def not_joined(self, why: str, remedy: str) -> None:
+        """This worker is no member of its group, for a reason that is known; it is over when it has joined."""
+        self._join_problem, self._join_remedy = why, remedy
+        self._watched.joined = False
+        self._look_at_group()
 
     def lost(self) -> None:
         """The group has dropped this worker, which joins again by itself."""
@@ -311,7 +321,8 @@ class KafkaWatch:
 
     def _answered(self) -> None:
         self.heard()
-        self._join_problem = None if self._watched.joined else self._join_problem
+        if self._watched.joined:
+            self._join_problem, self._join_remedy = None, JOIN_REMEDY
         if self._is_outage:
             self._reachable_since = monotonic()
             self._conditions.end(Kind.BROKERS_DOWN)

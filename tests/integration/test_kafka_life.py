@@ -20,10 +20,11 @@ from streams.record import TopicPartition
 from streams.settings import Settings
 from tests.conftest import require, show_on_failure
 from tests.integration.conftest import RunCommand, StartWorker
+from tests.integration.logins import sasl
 from tests.integration.test_faults import messages, spread
 from tests.services.archive import Archive, next_offsets
 from tests.services.install import KAFKA
-from tests.services.kafka import KafkaBroker
+from tests.services.kafka import STRANGER, KafkaBroker
 from tests.services.kafka_cluster import KafkaCluster
 from tests.services.kafka_proxy import Level, ProxiedBroker
 from tests.services.producer import EventProducer, Expected
@@ -799,3 +800,69 @@ def test_second_sigterm_right_behind_the_first_is_the_same(own_broker: KafkaBrok
     worker.terminate()
     worker.terminate()
     assert 0 == worker.wait(20), worker.log_tail()
+
+
+@pytest.fixture
+def static_member() -> dict[str, str]:
+    """What makes a worker one; the brokers' session timeout cannot be set with the newer protocol (45 s)."""
+    return {"STREAMS_KAFKA_GROUP_INSTANCE_ID": "pod-0"}
+
+
+def test_static_member_that_was_killed_joins_when_it_is_missed(
+    own_broker: KafkaBroker, start_worker: StartWorker, archive: Archive, group: str, static_member: dict[str, str]
+) -> None:
+    """The newer protocol keeps its instance id for the dead one until the session timeout: a fatal error."""
+    own_broker.create_topic("events", 2)
+    producer = EventProducer(own_broker.bootstrap_servers)
+    worker = start_worker("events", on(own_broker, "consumer") | static_member)
+    expected = spread(producer.produce, "events", 2, 40)
+    wait_committed(own_broker, group, next_offsets(expected))
+    worker.kill()
+    expected |= spread(producer.produce, "events", 2, 40, 40)
+    worker.start()
+    wait_until(lambda: _answers(worker), 30, worker.log_tail)
+    wait_condition(worker, "group_not_joined")
+    said = conditions(worker)["group_not_joined"]
+    assert "instance id pod-0" in said["detail"], said
+    assert said["blocks_readiness"]
+    assert 503 == worker.get("/health/ready")[0]
+    wait_condition(worker, "group_not_joined", 75, active=False)
+    wait_committed(own_broker, group, next_offsets(expected))
+    archive.assert_complete(expected)
+    assert {} == conditions(worker)
+    worker.terminate()
+    assert 0 == worker.wait(20), worker.log_tail()
+
+
+def test_second_worker_with_the_same_instance_id_ends_the_first(
+    own_broker: KafkaBroker, start_worker: StartWorker, archive: Archive, group: str, static_member: dict[str, str]
+) -> None:
+    """It is fenced: it says so, and ends with 1, soon; the other has all partitions."""
+    own_broker.create_topic("events", 2)
+    first = start_worker("events", on(own_broker) | static_member)
+    start_worker("events", on(own_broker) | static_member)
+    assert 1 == first.wait(30), first.log_tail()
+    assert "fenced: another worker has the same STREAMS_KAFKA_GROUP_INSTANCE_ID, pod-0" in first.log()
+    expected = spread(EventProducer(own_broker.bootstrap_servers).produce, "events", 2, 40)
+    wait_committed(own_broker, group, next_offsets(expected))
+    archive.assert_complete(expected)
+
+
+@PROTOCOLS
+def test_group_that_is_forbidden_under_a_worker_ends_it(
+    protocol: str, secure_broker: KafkaBroker, start_worker: StartWorker, group: str
+) -> None:
+    """The first commit that is refused says it, long before the session is over: exit code 2."""
+    topic = f"forbidden-{protocol}"
+    secure_broker.create_topic(topic, 1)
+    secure_broker.grant(STRANGER, topic=topic)
+    secure_broker.grant(STRANGER, group=group)
+    worker = start_worker(topic, sasl(secure_broker, "PLAIN", user=STRANGER) | _group(protocol))
+    producer = EventProducer(secure_broker.bootstrap_servers)
+    expected = producer.produce(topic, messages(5), partition=0)
+    wait_committed(secure_broker, group, next_offsets(expected))
+    secure_broker.revoke(STRANGER, group=group)
+    producer.produce(topic, messages(5, 5), partition=0)
+    assert 2 == worker.wait(10), worker.log_tail()
+    assert "cannot go on: this user may not use the consumer group" in worker.log()
+    assert 1 == worker.log().count("commits_refused: ")

@@ -15,6 +15,7 @@ from types import TracebackType
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import (
     AclBinding,
+    AclBindingFilter,
     AclOperation,
     AclPermissionType,
     AdminClient,
@@ -207,6 +208,20 @@ class KafkaBroker:
         ]
         for created in self.admin.create_acls(bindings).values():
             created.result(30)
+
+    def revoke(self, user: str, *, group: str) -> None:
+        """Take back all that `user` was granted on `group`."""
+        every = AclBindingFilter(
+            ResourceType.GROUP,
+            group,
+            ResourcePatternType.LITERAL,
+            f"User:{user}",
+            "*",
+            AclOperation.ANY,
+            AclPermissionType.ANY,
+        )
+        for deleted in self.admin.delete_acls([every]).values():
+            deleted.result(30)
 
     # -- configuration ------------------------------------------------------------------------------------------------
 

@@ -129,6 +129,31 @@ def test_coordinator_that_is_away_is_a_condition_until_it_takes_a_commit(error: 
     assert [] == kafka.conditions.active()
 
 
+def test_group_that_refuses_commits_is_told_once() -> None:
+    """It is no topic's matter; it is over when one is taken."""
+    kafka = Kafka()
+    kafka.commits.send_due(points(orders=7, payments=9))
+    kafka.answer(KafkaError.GROUP_AUTHORIZATION_FAILED)
+    kafka.commits.send_due(points(orders=8, payments=9))
+    assert [["orders", "payments"]] * 2 == [sorted(tp.topic for tp in request) for request in kafka.requests]
+    kafka.answer(KafkaError.GROUP_AUTHORIZATION_FAILED)
+    (said,) = kafka.conditions.of(Kind.COMMITS_REFUSED)
+    assert "" == said.subject
+    assert "group" in said.remedy
+    kafka.commits.send_due(points(orders=8, payments=9))
+    kafka.answer()
+    assert not kafka.conditions.active()
+
+
+@pytest.mark.parametrize("error", [KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID])
+def test_dead_consumer_is_no_topic_s_refusal(error: int) -> None:
+    """The consumer says what it died of."""
+    kafka = Kafka()
+    kafka.commits.send_due(points(orders=7))
+    kafka.answer(error)
+    assert not kafka.conditions.active()
+
+
 @pytest.mark.parametrize("error", [KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS])
 def test_rebalance_is_no_trouble(error: int) -> None:
     """Whoever has the partition next commits."""

@@ -192,6 +192,25 @@ async def test_group_that_does_not_take_it_in_is_said_with_the_reason(watch: Kaf
     assert {Kind.NOT_JOINED} == kinds(watched)
 
 
+async def test_reason_why_it_has_not_joined_lasts_until_it_has(watch: KafkaWatch, watched: Watched) -> None:
+    """Looking again does not replace it by the general one; the next time has a reason of its own."""
+    watch.not_joined("its id is another's", "Give it its own.")
+    await watch.look()
+    (said,) = watched.watch_conditions.of(Kind.NOT_JOINED)
+    assert ("its id is another's" in said.detail, said.remedy, said.blocks_readiness) == (
+        True,
+        "Give it its own.",
+        True,
+    )
+    watched.joined = True
+    watched.watch_conditions.end(Kind.NOT_JOINED)
+    await watch.look()
+    watch.client_failed(KafkaError(KafkaError.INCONSISTENT_GROUP_PROTOCOL))
+    await watch.look()
+    (said,) = watched.watch_conditions.of(Kind.NOT_JOINED)
+    assert module.JOIN_REMEDY == said.remedy
+
+
 async def test_brokers_that_are_away_are_not_there_for_leaders_that_were_known(
     watch: KafkaWatch, watched: Watched, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
