@@ -31,6 +31,7 @@ class PartitionWatermark:
         "pending",
         "pending_bytes",
         "position",
+        "refused",
         "retired",
         "runs_in_hand",
         "token",
@@ -47,6 +48,8 @@ class PartitionWatermark:
         self.pending: dict[int, int] = {}
         """Delivered offsets that are not durable, in delivery order, with the bytes that each holds in memory."""
         self.pending_bytes = 0
+        self.refused: set[int] = set()
+        """Pending offsets that can never be written (STREAMS_ON_REJECT=hold)."""
         self.closing = False
         """Set when the partition is about to be given away: no further run is taken in hand."""
         self.retired = False
