@@ -453,8 +453,8 @@ class WatermarkConsumer(Consumer):
         self.last_acknowledged = monotonic()  # the pause was no stall
 
     def is_taking(self, tp: TopicPartition) -> bool:
-        """Whether the partition's events are wanted now: neither held nor paused, and there is room for them."""
-        return tp not in self.held and tp.topic not in self.paused and self.room.is_wide
+        """Whether the partition's events are wanted now, or as soon as there is room: neither held nor paused."""
+        return tp not in self.held and tp.topic not in self.paused
 
     # --- acknowledging and committing ---------------------------------------------------------------------------------
 
