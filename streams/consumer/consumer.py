@@ -349,7 +349,9 @@ class WatermarkConsumer(Consumer):
             await self.sleep(DRAIN_POLL_SECONDS)  # what came before it counts before the position is known
         if not is_ours():
             return
-        found = await self._beginnings.return_to_range(tp, watermark.position, watermark.life, is_ours)
+        found = await self._beginnings.return_to_range(
+            tp, watermark.position, watermark.life, is_ours, was_read=watermark.position != watermark.began
+        )
         if not is_ours():
             return
         if found is None:

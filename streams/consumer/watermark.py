@@ -25,6 +25,7 @@ class PartitionWatermark:
 
     __slots__ = (
         "_timestamps",
+        "began",
         "closing",
         "ledger",
         "life",
@@ -40,7 +41,7 @@ class PartitionWatermark:
     def __init__(self, token: int, position: int, ledger: OpenLedger | None = None, life: Life = UNKNOWN_LIFE) -> None:
         """Start at `position`, the next offset to be delivered; `token` marks what was fetched for this watermark."""
         self.token = token
-        self.position = position
+        self.began = self.position = position
         self.ledger = ledger
         self.life = life
         self._timestamps: deque[tuple[int, int]] = deque()
