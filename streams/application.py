@@ -152,6 +152,16 @@ class StreamsApp(faust.App):
         if self.attached_consumer is not None:
             self.attached_consumer.drained = False
 
+    async def archive_run(self, run: Run) -> None:
+        """Begin the write of each event of a run."""
+        if not run.begin():
+            return  # the partition is being given away: its new owner writes this
+        try:
+            for record in run.records:
+                await self.delivery.start(record, run.acknowledge, run.is_wanted)
+        finally:
+            run.finish()
+
     async def on_start(self) -> None:
         """Show the consumer to the pages before any event can arrive."""
         settings = self.settings
@@ -264,6 +274,7 @@ def _consumer_options(app: StreamsApp) -> ConsumerOptions:
         lives=TopicLives(admin, store, app.stats.conditions, settings.on_new_topic),
         stats=app.stats,
         writes=app.delivery,
+        archive=app.archive_run,
         ledgers=app.ledger,
         max_buffered_events=_max_buffered_events(settings),
         max_buffered_bytes=settings.max_in_flight_bytes,
@@ -297,14 +308,7 @@ def _add_agent(app: StreamsApp) -> None:
     async def archive(stream: Any) -> None:
         """Begin the write of each event; it is acknowledged when it is durable, and not before."""
         async for event in stream.noack().events():
-            run: Run = event.value
-            if not run.begin():
-                continue  # the partition is being given away: its new owner writes this
-            try:
-                for record in run.records:
-                    await app.delivery.start(record, run.acknowledge, run.is_wanted)
-            finally:
-                run.finish()
+            await app.archive_run(event.value)
 
 
 def _add_tasks(app: StreamsApp) -> None:

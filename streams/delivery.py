@@ -10,7 +10,7 @@ import asyncio
 import logging
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -25,7 +25,7 @@ from tenacity import (
 
 from streams.errors import RecordRejectedError, SinkRefusedError, SinkUnavailableError
 from streams.limiter import AdaptiveLimit
-from streams.record import Record, TopicPartition
+from streams.record import Life, Record, TopicPartition
 from streams.sinks import Sink
 from streams.stats import Stats
 
@@ -34,7 +34,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 Acknowledge = Callable[[Record], None]
-HoldPartition = Callable[[Record], None]
+HoldPartition = Callable[[Record], str | None]
+"""Holds the partition of an event; why there is nothing to hold, where that is so."""
 IsWanted = Callable[[], bool]
 OnFailure = Callable[[Record, Exception], None]
 
@@ -132,10 +133,12 @@ class Delivery:
         self,
         timeout_seconds: float,
         *,
-        partitions: Collection[TopicPartition] | None = None,
+        partitions: Mapping[TopicPartition, Life] | None = None,
         even_if_failing: bool = True,
     ) -> bool:
         """Wait until nothing of these partitions (`None`: of any, nor waiting for a place) is being written.
+
+        Of each only what is of the topic's life that is given: Kafka may have forgotten the others.
 
         Returns whether that came to pass in time. With `even_if_failing=False` it gives up as soon as all that is left
         is being retried: a rebalance should not wait for an outage to end.
@@ -162,16 +165,20 @@ class Delivery:
             await asyncio.sleep(0)  # whoever waited for a place takes it now
         return True
 
-    def _writing(self, partitions: Collection[TopicPartition] | None) -> list[asyncio.Task[None]]:
+    def _writing(self, partitions: Mapping[TopicPartition, Life] | None) -> list[asyncio.Task[None]]:
         if partitions is None:
             return list(self._tasks)
-        return [task for task, record in self._tasks.items() if (record.topic, record.partition) in partitions]
+        return [
+            task
+            for task, record in self._tasks.items()
+            if partitions.get(TopicPartition(record.topic, record.partition)) == record.life
+        ]
 
     def _is_failing(self, record: Record) -> bool:
         return (record.topic, record.partition, record.offset) in self.stats.waiting
 
-    async def abandon(self, partitions: Collection[TopicPartition] | None = None) -> int:
-        """Cancel the writes of these partitions (`None`: all): Kafka delivers their events again; their number."""
+    async def abandon(self, partitions: Mapping[TopicPartition, Life] | None = None) -> int:
+        """Cancel the writes of these partitions in these lives (`None`: all); their number."""
         tasks = self._writing(partitions)
         for task in tasks:
             task.cancel()
@@ -249,6 +256,12 @@ class Delivery:
             self._hold(rejection, record, self._hold_partition)
 
     def _hold(self, rejection: RecordRejectedError, record: Record, hold_partition: HoldPartition) -> None:
+        why_not = hold_partition(record)
+        if why_not is not None:
+            logger.error(
+                "event %s was not written: %s. Its partition is not held: %s", record.position, rejection, why_not
+            )
+            return
         self.stats.held(record, rejection)
         logger.error(
             "event %s cannot be written, so its partition is held and stays uncommitted from there on: %s. "
@@ -256,7 +269,6 @@ class Delivery:
             record.position,
             rejection,
         )
-        hold_partition(record)
 
     async def _until_durable(
         self, record: Record, attempt: Callable[[], Awaitable[T]], failed: Exception | None = None

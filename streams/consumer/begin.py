@@ -139,12 +139,12 @@ class Beginnings:
             )
 
     async def return_to_range(
-        self, tp: TopicPartition, position: int, life: Life, is_ours: Callable[[], bool]
+        self, tp: TopicPartition, position: int, life: Life, is_ours: Callable[[], bool], *, was_read: bool = True
     ) -> int | None:
         """Where a partition goes on that Kafka does not have the position of; `life` is the one that was read.
 
         `None`: the name belongs to another topic now, or the partition is not ours any more. It asks until Kafka
-        answers, and holds a partition that ends before the position.
+        answers, and holds a partition that ends before the position. `was_read`: anything since it was begun.
         """
         pause = FIRST_PAUSE_SECONDS
         while is_ours():
@@ -156,7 +156,7 @@ class Beginnings:
                 if position <= end:
                     self._lives.let_go(tp.topic)
                     return max(position, beginning)
-                self._lives.hold_truncated(tp, position, end)
+                self._lives.hold_truncated(tp, position, end, was_read=was_read)
             await asyncio.sleep(pause)
             pause = min(2 * pause, MAX_PAUSE_SECONDS)
         return None

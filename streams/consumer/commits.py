@@ -82,6 +82,8 @@ class Commits:
         self._conditions = conditions
         self._committed: dict[TopicPartition, CommitPoint] = {}
         self._asked: dict[TopicPartition, _Asked] = {}
+        self._said_at: dict[TopicPartition, float] = {}
+        """When each was begun, or committed last (monotonic)."""
         self._apart: set[str] = set()
         """Topics that are asked for in a request of their own."""
         self._refused: dict[str, str] = {}
@@ -96,6 +98,7 @@ class Commits:
         """A partition is begun; what the group has committed for it."""
         self._asked.pop(tp, None)
         self._committed.pop(tp, None)
+        self._said_at[tp] = monotonic()
         if committed is not None:
             self._committed[tp] = CommitPoint(committed, metadata, epoch)
 
@@ -104,6 +107,7 @@ class Commits:
         for tp in partitions:
             self._committed.pop(tp, None)
             self._asked.pop(tp, None)
+            self._said_at.pop(tp, None)
         left = {tp.topic for tp in self._committed}
         for topic in set(self._refused) - left:
             self._recovered(topic)
@@ -144,13 +148,24 @@ class Commits:
             del self._asked[tp]
         due = self.due(points)
         self._note_due(bool(due), now)
-        if not due and points and now - (self.last_accepted or now) > REFRESH_SECONDS:
-            due = {tp: self._sendable(point) for tp, point in points.items()}
+        due |= self._to_refresh(points, now)
         unsent = {tp: point for tp, point in due.items() if tp not in self._asked}
         self._asked.update({tp: _Asked(point, now) for tp, point in unsent.items()})
+        self._said_at.update(dict.fromkeys(unsent, now))
         for request in self._requests(unsent):
             self._send(request)
         return bool(unsent)
+
+    def _to_refresh(
+        self, points: Mapping[TopicPartition, CommitPoint], now: float
+    ) -> dict[TopicPartition, CommitPoint]:
+        """Those that have not changed for long, whatever others do."""
+        old = {tp: point for tp, point in points.items() if now - self._said_at.get(tp, now) > REFRESH_SECONDS}
+        return {
+            tp: self._sendable(point)
+            for tp, point in old.items()
+            if tp in self._committed and point.offset >= self._committed[tp].offset
+        }
 
     def _requests(self, points: Mapping[TopicPartition, CommitPoint]) -> list[dict[TopicPartition, CommitPoint]]:
         together = {tp: point for tp, point in points.items() if tp.topic not in self._apart}

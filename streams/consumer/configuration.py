@@ -13,6 +13,8 @@ DEFLATE_MAX_RATIO: Final = 1032
 """Deflate makes nothing smaller than this (zlib's technical notes): what bounds a fetch once it is decompressed."""
 MIN_FETCH_BYTES: Final = 128 * 1024
 MAX_QUEUE_BYTES: Final = 16 * 1024 * 1024
+MAX_QUEUE_EVENTS: Final = 10_000
+"""librdkafka asks for no more while it has so many; what is under way then comes on top."""
 
 
 def consumer_configuration(settings: Settings) -> dict[str, Any]:
@@ -37,7 +39,7 @@ def consumer_configuration(settings: Settings) -> dict[str, Any]:
         "max.partition.fetch.bytes": fetch_bytes,
         "message.max.bytes": fetch_bytes,  # else it raises fetch.max.bytes
         "queued.max.messages.kbytes": max(1024, min(MAX_QUEUE_BYTES, settings.max_in_flight_bytes // 4) // 1024),
-        "queued.min.messages": 10_000,
+        "queued.min.messages": MAX_QUEUE_EVENTS,
     }
 
 

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from itertools import count
 from time import monotonic
 from typing import Any, ClassVar, Final, cast
@@ -51,6 +52,18 @@ YIELD_EVERY_EVENTS: Final = 256
 DRAIN_POLL_SECONDS: Final = 0.01
 
 
+@dataclass(slots=True)
+class _Former:
+    """What was read of a topic before another took its name: Kafka has it no more, so only this worker can write it."""
+
+    tp: TopicPartition
+    watermark: PartitionWatermark
+    stopped: asyncio.Future[None]
+    """Done when the handover gets nothing more of it."""
+    moved: bool = False
+    """Whether Faust, which takes events of assigned partitions only, may know nothing of the partition any more."""
+
+
 class WatermarkConsumer(Consumer):
     """Consumer whose committed offsets never pass an event that is not durable."""
 
@@ -63,8 +76,10 @@ class WatermarkConsumer(Consumer):
         self.room = Room(options.max_buffered_events, options.max_buffered_bytes)
         self.watermarks: dict[TopicPartition, PartitionWatermark] = {}
         """The partitions that are begun."""
-        self._finishing: dict[int, tuple[TopicPartition, PartitionWatermark]] = {}
-        """By token: what was read of a topic before another took its name. It is written, and never committed."""
+        self._finishing: dict[int, _Former] = {}
+        """By token. It is written wherever the partition goes, and never committed."""
+        self._interrupted: list[tuple[TopicPartition, PartitionWatermark, list[Record]]] = []
+        """What was counted and not queued when Faust stopped taking events in."""
         self.assigned_epochs: dict[TopicPartition, int] = {}
         """All that the group has given to this worker, begun or not, each with the epoch of its assignment."""
         self.held: set[TopicPartition] = set()
@@ -231,11 +246,10 @@ class WatermarkConsumer(Consumer):
                 self.watch.lost()
         for tp in partitions:
             self.assigned_epochs.pop(tp, None)
-        finishing = {token: one for token, one in self._finishing.items() if one[0] in partitions}
-        for _, watermark in [*self._forget(partitions), *finishing.values()]:
+        for _, watermark in self._forget(partitions):
             self._retire(watermark)
-        for token in finishing:
-            del self._finishing[token]
+        for former in self._finishing.values():
+            former.moved = former.moved or former.tp in partitions
 
     def _forget(self, partitions: set[TopicPartition]) -> list[tuple[TopicPartition, PartitionWatermark]]:
         """Take partitions out of the books; their watermarks, for whoever finishes or retires them."""
@@ -274,9 +288,9 @@ class WatermarkConsumer(Consumer):
 
     async def _deliver(self, fetched: Fetched) -> None:
         """Count and queue what was fetched; events of an assignment that is over are dropped, others write them."""
-        watermark = self.watermarks.get(fetched.tp)
+        watermark, former = self.watermarks.get(fetched.tp), self._finishing.get(fetched.token)
         if watermark is None or watermark.token != fetched.token:
-            watermark = self._finishing.get(fetched.token, (None, None))[1]
+            watermark = None if former is None else former.watermark
         if watermark is None or watermark.closing:
             self._let_go(len(fetched.records), sum(fetched.sizes_bytes))
             return
@@ -285,7 +299,15 @@ class WatermarkConsumer(Consumer):
             return
         for record, size_bytes in zip(fetched.records, fetched.sizes_bytes, strict=True):
             watermark.delivered(record.offset, size_bytes)
-        await self._queue(fetched, watermark)
+        if former is not None and (former.moved or self._stop_drained):
+            self._in_background(self._write(watermark, fetched.records))
+        else:
+            await self._queue(fetched, watermark)
+
+    async def _write(self, watermark: PartitionWatermark, records: list[Record]) -> None:
+        """Begin the writes of events without Faust."""
+        for start in range(0, len(records), RUN_EVENTS):
+            await self.options.archive(Run(records[start : start + RUN_EVENTS], watermark, self.mark_durable))
 
     async def _queue(self, fetched: Fetched, watermark: PartitionWatermark) -> None:
         records = fetched.records
@@ -295,7 +317,11 @@ class WatermarkConsumer(Consumer):
             first = run.records[0]
             if first.timestamp_ms is not None:
                 watermark.note_timestamp(first.offset, first.timestamp_ms)
-            await self.callback(message_of(run, fetched.tp, generation))
+            try:
+                await self.callback(message_of(run, fetched.tp, generation))
+            except asyncio.CancelledError:
+                self._interrupted.append((fetched.tp, watermark, records[start:]))
+                raise
             if start % YIELD_EVERY_EVENTS == 0:
                 await asyncio.sleep(0)
 
@@ -328,7 +354,9 @@ class WatermarkConsumer(Consumer):
             await self.sleep(DRAIN_POLL_SECONDS)  # what came before it counts before the position is known
         if not is_ours():
             return
-        found = await self._beginnings.return_to_range(tp, watermark.position, watermark.life, is_ours)
+        found = await self._beginnings.return_to_range(
+            tp, watermark.position, watermark.life, is_ours, was_read=watermark.position != watermark.began
+        )
         if not is_ours():
             return
         if found is None:
@@ -347,13 +375,23 @@ class WatermarkConsumer(Consumer):
     def _begin_again(self, partitions: set[TopicPartition]) -> None:
         """What was read of another topic is finished, and these are begun as what they are now.
 
-        Nothing more is committed for the old topic; Kafka has forgotten its offsets with it.
+        Nothing more is committed for the old topic; Kafka has forgotten its offsets with it. One that is being given
+        away is begun by whoever has it next.
         """
-        epochs = {tp: self.assigned_epochs[tp] for tp in partitions & self.assigned_epochs.keys()}
-        self.poller.ask_stop(epochs)
+        closing = {tp for tp, watermark in self.watermarks.items() if watermark.closing}
+        epochs = {tp: self.assigned_epochs[tp] for tp in partitions & self.assigned_epochs.keys() - closing}
+        stopped = self.poller.ask_stop(epochs)
         self.poller.ask_resume(epochs)  # what was held is not any more
         for tp, watermark in self._forget(set(epochs)):
-            self._finishing[watermark.token] = (tp, watermark)
+            self._finishing[watermark.token] = _Former(tp, watermark, stopped)
+            for offset in sorted(watermark.refused):
+                logger.error(
+                    "event %s/%d/%d was refused and is never written: its topic (id %s) is gone, and nothing is held",
+                    *tp,
+                    offset,
+                    watermark.life.topic_id,
+                )
+                self.mark_durable(watermark, offset)  # nobody waits for it
         for epoch in set(epochs.values()):
             self._in_background(self._take_over({tp for tp in epochs if epochs[tp] == epoch}, epoch))
 
@@ -432,11 +470,26 @@ class WatermarkConsumer(Consumer):
 
     # --- holding and pausing ------------------------------------------------------------------------------------------
 
-    def hold(self, record: Record) -> None:
-        """Stop taking events from the record's partition until the worker restarts or the partition moves."""
+    def hold(self, record: Record) -> str | None:
+        """Stop taking events from the record's partition until the worker restarts or the partition moves.
+
+        Returns why there is nothing to hold where the event is not of what is being read of the partition now.
+        """
         tp = TopicPartition(record.topic, record.partition)
-        self.held.add(tp)
-        self.poller.ask_pause([tp])
+        watermark = self.watermarks.get(tp)
+        if watermark is not None and watermark.life == record.life:
+            watermark.refused.add(record.offset)
+            self.held.add(tp)
+            self.poller.ask_pause([tp])
+            return None
+        for former in self._finishing.values():
+            if (former.tp, former.watermark.life) == (tp, record.life):
+                self.mark_durable(former.watermark, record.offset)  # nobody waits for it
+                return (
+                    f"its topic (id {record.life.topic_id}) was deleted, so Kafka does not have it any more. Only a "
+                    "copy from elsewhere can be archived once the cause is mended"
+                )
+        return "it is not this worker's any more. Whoever has it reads the event again, and holds it there"
 
     def pause(self, topic: str) -> None:
         """Take no further events from a topic until `resume`; those that were taken are finished."""
@@ -450,8 +503,8 @@ class WatermarkConsumer(Consumer):
         self.last_acknowledged = monotonic()  # the pause was no stall
 
     def is_taking(self, tp: TopicPartition) -> bool:
-        """Whether the partition's events are wanted now: neither held nor paused, and there is room for them."""
-        return tp not in self.held and tp.topic not in self.paused and self.room.is_wide
+        """Whether the partition's events are wanted now, or as soon as there is room: neither held nor paused."""
+        return tp not in self.held and tp.topic not in self.paused
 
     # --- acknowledging and committing ---------------------------------------------------------------------------------
 
@@ -476,6 +529,7 @@ class WatermarkConsumer(Consumer):
 
     async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
         """Ask Kafka to take what is durable by now (Faust calls it regularly); the answer comes later."""
+        self._finishing = {token: one for token, one in self._finishing.items() if self._is_unfinished(one)}
         return self.commits.send_due(self._points(self.watermarks))
 
     def _points(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, CommitPoint]:
@@ -518,9 +572,37 @@ class WatermarkConsumer(Consumer):
             return  # Faust asks twice on its way out
         self._stop_drained = True
         began, timeout = monotonic(), self.options.drain_timeout_seconds
+        finishing = asyncio.create_task(self._finish(began + timeout * SHARE_OF_TIMEOUT_FOR_WRITES))
         finished = await self._drain(self.assigned, timeout, even_if_failing=True)
         left = (began + timeout - monotonic()) * SHARE_OF_TIMEOUT_FOR_WRITES
-        self.drained = await self._commit_within(max(0.5, min(self._commit_seconds, left))) and finished
+        committed = await self._commit_within(max(0.5, min(self._commit_seconds, left)))
+        self.drained = await finishing and committed and finished
+
+    async def _finish(self, deadline: float) -> bool:
+        """Write what Kafka does not have any more, all of it, queued or not; say what there is no time for."""
+        if not self._finishing:
+            return True
+        stopped = [former.stopped for former in self._finishing.values()]
+        await asyncio.wait(stopped, timeout=max(0.0, deadline - monotonic()))
+        for _, watermark, records in self._interrupted:
+            if watermark.token in self._finishing:
+                self._in_background(self._write(watermark, records))
+        for fetched in [one for one in tuple(self.poller.handover) if one.token in self._finishing]:
+            await self._deliver(fetched)
+        left = [former for former in self._finishing.values() if former.watermark.pending]
+        while left and monotonic() < deadline:
+            await asyncio.sleep(DRAIN_POLL_SECONDS)
+            left = [former for former in left if former.watermark.pending]
+        for former in left:
+            former.watermark.closing = former.watermark.retired = True
+            await self.options.writes.abandon({former.tp: former.watermark.life})
+            _report_lost_with_topic(former)
+        return not left
+
+    def _is_unfinished(self, former: _Former) -> bool:
+        if former.watermark.pending or not former.stopped.done():
+            return True
+        return any(fetched.token == former.watermark.token for fetched in tuple(self.poller.handover))
 
     @property
     def _commit_seconds(self) -> float:
@@ -530,15 +612,18 @@ class WatermarkConsumer(Consumer):
         return COMMIT_WITHOUT_KAFKA_SECONDS if nobody else COMMIT_SECONDS
 
     async def _drain(self, partitions: set[TopicPartition], timeout_seconds: float, *, even_if_failing: bool) -> bool:
-        """Take no more of these partitions in hand, wait for what is, give up the rest."""
+        """Take no more of these partitions in hand, wait for what is, give up the rest: Kafka delivers it again.
+
+        What Kafka does not have any more (`_finishing`) goes on beside it.
+        """
         watermarks = [self.watermarks[tp] for tp in partitions & self.watermarks.keys()]
-        watermarks += [watermark for tp, watermark in self._finishing.values() if tp in partitions]
         for watermark in watermarks:
             watermark.closing = True
+        lives = {tp: self.watermarks[tp].life for tp in partitions & self.watermarks.keys()}
         writes, limit = self.options.writes, timeout_seconds * SHARE_OF_TIMEOUT_FOR_WRITES
         deadline = monotonic() + limit
         while (left := deadline - monotonic()) > 0:
-            if not await writes.wait_idle(left, partitions=partitions, even_if_failing=even_if_failing):
+            if not await writes.wait_idle(left, partitions=lives, even_if_failing=even_if_failing):
                 break
             if not any(watermark.runs_in_hand for watermark in watermarks):
                 return True
@@ -547,7 +632,7 @@ class WatermarkConsumer(Consumer):
             watermark.retired = True  # the commit still reads it: what was given up stays pending
         logger.warning(
             "%d writes did not finish within %.0f s and were given up; their events will be delivered again",
-            await writes.abandon(partitions),
+            await writes.abandon(lives),
             limit,
         )
         return False
@@ -620,8 +705,8 @@ class WatermarkConsumer(Consumer):
     # --- what Faust asks a consumer ---------------------------------------------------------------------------------
 
     def assignment(self) -> set[TP]:
-        """All that the group has given to this worker."""
-        return {TP(*tp) for tp in self.assigned_epochs}
+        """All that the group has given to this worker, and what it has left to finish: Faust stops with a drain."""
+        return {TP(*tp) for tp in self.assigned_epochs} | {TP(*former.tp) for former in self._finishing.values()}
 
     async def perform_seek(self) -> None:
         """Nothing to seek: each partition is read from where it was begun."""
@@ -693,6 +778,24 @@ def _commit_point(watermark: PartitionWatermark, epoch: int) -> CommitPoint:
         _report_given_up(ledger)
     offset, notes = ledger.commit_point(watermark.committable)
     return CommitPoint(offset, with_topic_id(notes, topic_id), epoch)
+
+
+def _report_lost_with_topic(former: _Former) -> None:
+    """Name the events that nobody has any more."""
+    ranges: list[list[int]] = []
+    for offset in former.watermark.pending:
+        if ranges and ranges[-1][1] == offset - 1:
+            ranges[-1][1] = offset
+        else:
+            ranges.append([offset, offset])
+    logger.error(
+        "%d events of %s/%d are lost: they were read before the topic (id %s) was deleted, so Kafka does not have them "
+        "any more, and they were not written within STREAMS_DRAIN_TIMEOUT_SECONDS. Their offsets: %s",
+        len(former.watermark.pending),
+        *former.tp,
+        former.watermark.life.topic_id,
+        ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges),
+    )
 
 
 def _report_given_up(ledger: OpenLedger) -> None:

@@ -203,8 +203,25 @@ class TopicLives:
         """What held the topic is over."""
         self._conditions.end(Kind.TOPIC_RECREATED, topic)
 
-    def hold_truncated(self, tp: TopicPartition, position: int, end: int) -> None:
-        """The partition ends before what was read of it: its end is gone, and new events take the same offsets."""
+    def hold_truncated(self, tp: TopicPartition, position: int, end: int, *, was_read: bool) -> None:
+        """The partition ends before the position: new events take offsets that may be written already.
+
+        Where nothing was read yet (`was_read`), the position is the group's offset, which anybody may have set.
+        """
+        if not was_read:
+            self._conditions.begin(
+                Kind.TOPIC_RECREATED,
+                f"The group's offset of {tp} is {position}, and the partition ends at {end}, so it is held: either it "
+                "has lost its end (an unclean leader election, or a recreated topic on brokers without topic ids), or "
+                "somebody has set the offset.",
+                f"If the offset was set by mistake: stop the group's workers, set it to the first offset that is not "
+                "in the bucket (kafka-consumer-groups --reset-offsets), and start them. Else it goes on by itself once "
+                f"the partition has grown to {position}; events until then are left out: "
+                "docs/runbooks/topic-recreated.md.",
+                subject=tp.topic,
+                blocks_readiness=True,
+            )
+            return
         self._conditions.begin(
             Kind.TOPIC_RECREATED,
             f"{tp} ends at {end}, before offset {position}, up to which it was read: it has lost its end (an unclean "

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from streams.consumer.lives import TopicLives
+from streams.consumer.runs import Run
 from streams.errors import ConfigurationError
 from streams.kafka.admin import KafkaAdmin
-from streams.record import TopicPartition
+from streams.record import Life, TopicPartition
 from streams.stats import Stats
 
 
@@ -20,12 +21,12 @@ class Writes(Protocol):
         self,
         timeout_seconds: float,
         *,
-        partitions: Collection[TopicPartition] | None = None,
+        partitions: Mapping[TopicPartition, Life] | None = None,
         even_if_failing: bool = True,
     ) -> bool:
-        """Wait until none of these partitions' events is being written; whether that came to pass in time."""
+        """Wait until none of these partitions' events, in these lives, is being written; whether it was in time."""
 
-    async def abandon(self, partitions: Collection[TopicPartition] | None = None) -> int:
+    async def abandon(self, partitions: Mapping[TopicPartition, Life] | None = None) -> int:
         """Cancel those that are; how many there were."""
 
 
@@ -52,6 +53,8 @@ class ConsumerOptions:
     """Tells a topic from another one of the same name."""
     stats: Stats
     writes: Writes
+    archive: Callable[[Run], Awaitable[None]]
+    """Begins the writes of a run, as the agent does."""
     ledgers: Ledgers | None
     """`None` where no ledger is kept."""
     max_buffered_events: int

@@ -28,26 +28,19 @@ class Intake(Service):
 
 
 class KeptFlow(FlowControlEvent):
-    """Faust's flow control, which keeps what is in the agents' queue when it is resumed.
+    """Faust's flow control, which keeps what is in the agents' queue, and lets the agents have it.
 
-    Faust resumes with every assignment and empties the queue then, for its own consumer reads everything again. This
-    one reads on: a run that vanished would never be written nor acknowledged, and its partition never committed past.
+    Faust empties the queue with every assignment and at the end, and its streams drop what they get while it is
+    suspended, for its own consumer reads everything again. This one reads on: a run that vanished would never be
+    written nor acknowledged, and its partition never committed past. At the end `Run.begin` refuses what Kafka delivers
+    again; the rest is written.
     """
 
-    _resuming = False
-
-    def resume(self) -> None:
-        """Let events into the queues."""
-        self._resuming = True
-        try:
-            super().resume()
-        finally:
-            self._resuming = False
+    def suspend(self) -> None:
+        """Keep on: the poller stops by itself."""
 
     def clear(self) -> None:
-        """Empty the queues, at the end of the worker."""
-        if not self._resuming:
-            super().clear()
+        """Keep everything."""
 
 
 class WatermarkTransport(Transport):

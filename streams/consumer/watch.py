@@ -9,11 +9,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from time import monotonic
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from confluent_kafka import KafkaError, KafkaException
 
+from streams.consumer.configuration import MAX_QUEUE_EVENTS
 from streams.consumer.lives import TopicLives
+from streams.consumer.room import Room
 from streams.consumer.watermark import PartitionWatermark
 from streams.kafka.admin import KafkaAdmin, Topic
 from streams.kafka.explanations import plain_words
@@ -31,7 +33,11 @@ END_OLD_SECONDS: Final = 30.0
 UNREADABLE_SECONDS: Final = 3.0
 """A read that fails at one position for so long is a condition."""
 SILENT_SECONDS: Final = 10.0
-"""So long may a partition of a recreated topic give nothing of what it has."""
+"""So long may a partition of a recreated topic give nothing of what it has, while there is room for it ..."""
+PASSED_EVENTS: Final = 2 * MAX_QUEUE_EVENTS
+PASSED_ROOMS: Final = 4
+"""... or, where others fill the room, until so many of their events, or bytes for so many rooms, have passed it: more
+than may have been in librdkafka's queue before it."""
 JOIN_PATIENCE_SECONDS: Final = 30.0
 """A group takes this long to wait for a member that has died, so nothing is said before."""
 JOIN_REMEDY: Final = (
@@ -62,9 +68,19 @@ class Watched(Protocol):
     assigned_epochs: dict[TopicPartition, int]
     watermarks: dict[TopicPartition, PartitionWatermark]
     joined: bool
+    room: Room
 
     def is_taking(self, tp: TopicPartition) -> bool:
-        """Whether the partition's events are wanted now."""
+        """Whether the partition's events are wanted now, or as soon as there is room."""
+
+
+class _Silence(NamedTuple):
+    """Since when (monotonic) a partition gives nothing, its position, and what had been taken of all by then."""
+
+    position: int
+    since: float
+    events: int
+    size_bytes: int
 
 
 class KafkaWatch:
@@ -90,8 +106,10 @@ class KafkaWatch:
         """The first that was seen of each topic since the consumer was made, read or not."""
         self._recreated: set[str] = set()
         """Topics that have had another id since."""
-        self._silent: dict[TopicPartition, tuple[int, float]] = {}
-        """Position and moment (monotonic) since which a partition of theirs gives nothing, although it has events."""
+        self._silent: dict[TopicPartition, _Silence] = {}
+        """Partitions of theirs that give nothing, although they have events."""
+        self._wide_since: float | None = None
+        """Monotonic; since when every look has found room for events."""
         self._topics: set[str] = set()
         self._topics_at = 0.0
         self._ends_at = 0.0
@@ -229,17 +247,28 @@ class KafkaWatch:
         (`rd_kafka_toppar_leader_update`, 2.16), and a recreated topic's epochs begin at 0. Where it was not reading
         while the topic was away, it asks the former leader, or with the former epoch, for ever and without an error.
         """
-        now = monotonic()
+        now, room = monotonic(), self._watched.room
+        self._wide_since = (self._wide_since or now) if room.is_wide else None
         for tp, watermark in self._watched.watermarks.items():
             if not self._has_more(tp, watermark, now):
                 self._silent.pop(tp, None)
                 continue
-            position, since = self._silent.setdefault(tp, (watermark.position, now))
-            if position != watermark.position:
-                self._silent[tp] = watermark.position, now
-            elif now - since >= SILENT_SECONDS:
-                self._tell_stuck(tp, position)
+            silence = self._silent.get(tp)
+            if silence is None or silence.position != watermark.position:
+                self._silent[tp] = _Silence(watermark.position, now, room.taken_events, room.taken_bytes)
+            elif self._is_stuck(silence, now):
+                self._tell_stuck(tp, silence.position)
                 return
+
+    def _is_stuck(self, silence: _Silence, now: float) -> bool:
+        """Whether what librdkafka has of the partition would have been taken by now: it comes in its turn."""
+        if now - silence.since < SILENT_SECONDS:
+            return False
+        if self._wide_since is not None and now - self._wide_since >= SILENT_SECONDS:
+            return True
+        room = self._watched.room
+        passed_bytes = room.taken_bytes - silence.size_bytes
+        return room.taken_events - silence.events >= PASSED_EVENTS or passed_bytes >= PASSED_ROOMS * room.max_bytes
 
     def _has_more(self, tp: TopicPartition, watermark: PartitionWatermark, now: float) -> bool:
         """Whether a partition of a recreated topic has events that should be coming."""

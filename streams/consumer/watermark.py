@@ -25,12 +25,14 @@ class PartitionWatermark:
 
     __slots__ = (
         "_timestamps",
+        "began",
         "closing",
         "ledger",
         "life",
         "pending",
         "pending_bytes",
         "position",
+        "refused",
         "retired",
         "runs_in_hand",
         "token",
@@ -39,7 +41,7 @@ class PartitionWatermark:
     def __init__(self, token: int, position: int, ledger: OpenLedger | None = None, life: Life = UNKNOWN_LIFE) -> None:
         """Start at `position`, the next offset to be delivered; `token` marks what was fetched for this watermark."""
         self.token = token
-        self.position = position
+        self.began = self.position = position
         self.ledger = ledger
         self.life = life
         self._timestamps: deque[tuple[int, int]] = deque()
@@ -47,6 +49,8 @@ class PartitionWatermark:
         self.pending: dict[int, int] = {}
         """Delivered offsets that are not durable, in delivery order, with the bytes that each holds in memory."""
         self.pending_bytes = 0
+        self.refused: set[int] = set()
+        """Pending offsets that can never be written (STREAMS_ON_REJECT=hold)."""
         self.closing = False
         """Set when the partition is about to be given away: no further run is taken in hand."""
         self.retired = False

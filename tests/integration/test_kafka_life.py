@@ -258,6 +258,52 @@ def test_events_that_were_read_of_a_topic_before_it_was_recreated_are_written(
     archive.assert_complete(expected)
 
 
+def test_events_of_a_recreated_topic_are_written_though_the_worker_stops(
+    own_broker: KafkaBroker, start_worker: StartWorker, archive: Archive, s3_proxy: S3FaultProxy
+) -> None:
+    """Of 1,000 events 50 are in flight at SIGTERM; the others are queued, and nobody will ever deliver them again."""
+    expected, worker = _recreated_while_it_is_read(own_broker, start_worker, s3_proxy, 1)
+    worker.terminate()
+    time.sleep(1)
+    s3_proxy.rule = None
+    assert 0 == worker.wait(60), worker.log_tail()
+    archive.assert_complete(expected)
+
+
+@PROTOCOLS
+def test_events_of_a_recreated_topic_are_written_though_its_partitions_move(
+    protocol: str, own_broker: KafkaBroker, start_worker: StartWorker, archive: Archive, s3_proxy: S3FaultProxy
+) -> None:
+    """A second worker takes half of the new topic's partitions; the first one finishes all of the old topic."""
+    expected, first = _recreated_while_it_is_read(own_broker, start_worker, s3_proxy, 2, protocol)
+    second = start_worker("events", on(own_broker, protocol), wait=False)
+    wait_until(lambda: _answers(second) and len(second.stats()["partitions"]) == 1, 60, second.log_tail)
+    assert first.stats()["buffer"]["events"] > 100, "all is written already: nothing is shown"
+    s3_proxy.rule = None
+    wait_until(lambda: first.stats()["buffer"]["events"] == 0, 60, first.log_tail)
+    archive.assert_complete(expected)
+
+
+def _recreated_while_it_is_read(
+    broker: KafkaBroker, start_worker: StartWorker, proxy: S3FaultProxy, partitions: int, protocol: str = "classic"
+) -> tuple[Expected, WorkerProcess]:
+    """1,000 events that a worker has read and hardly written when it notices that their topic is another one now."""
+    broker.create_topic("events", partitions)
+    expected = spread(EventProducer(broker.bootstrap_servers).produce, "events", partitions, 1_000)
+    proxy.rule = matching("^events/", Delay(1.0))
+    settings = {
+        "STREAMS_S3_ENDPOINT_URL": proxy.endpoint_url,
+        "STREAMS_MAX_IN_FLIGHT": "50",
+        "STREAMS_DRAIN_TIMEOUT_SECONDS": "40",
+    }
+    worker = start_worker("events", on(broker, protocol) | settings)
+    wait_until(lambda: sum(one["position"] or 0 for one in worker.stats()["partitions"]) == 1_000, 60, worker.log_tail)
+    _delete_and_create(broker, "events", partitions)
+    wait_condition(worker, "topic_recreated")
+    assert worker.stats()["buffer"]["events"] > 100, "all is written already: nothing is shown"
+    return expected, worker
+
+
 @PROTOCOLS
 def test_partitions_that_stay_go_on_with_what_was_queued(
     protocol: str, own_broker: KafkaBroker, start_worker: StartWorker, archive: Archive, group: str

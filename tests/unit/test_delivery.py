@@ -10,7 +10,7 @@ import pytest
 
 from streams.delivery import Delivery
 from streams.errors import RecordRejectedError, SinkRefusedError, SinkUnavailableError
-from streams.record import Record
+from streams.record import Life, Record, TopicPartition
 from streams.stats import Stats
 
 Write = Callable[[Record, int], Awaitable[int]]
@@ -226,6 +226,50 @@ async def test_rejected_event_is_held_without_dead_letters() -> None:
     async with finished(harness):
         await harness.start(5)
     assert ([], [5]) == (harness.acknowledged, harness.held)
+
+
+async def test_rejected_event_of_what_is_not_read_any_more_holds_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """It is named as not written, with the reason; no page shows a partition that is held."""
+
+    async def reject(record: Record, attempt: int) -> int:
+        raise RecordRejectedError("key_template", "value.id is missing")
+
+    delivery = Delivery(
+        ScriptedSink(reject),
+        stats := Stats(),
+        max_in_flight=1,
+        retry_base_seconds=0.001,
+        retry_max_seconds=0.01,
+        dead_letters=False,
+        hold_partition=lambda record: "its topic is gone",
+    )
+    await delivery.start(Record("orders", 0, 5, None, None, None, b"v"), lambda record: None)
+    assert await delivery.wait_idle(5)
+    assert {} == stats.holds
+    assert "event orders/0/5 was not written: " in caplog.text
+    assert caplog.text.rstrip().endswith("Its partition is not held: its topic is gone")
+
+
+async def test_drain_waits_for_one_life_of_a_topic_only() -> None:
+    """Of the same partition and offset: Kafka delivers the latter's event again, and the former's never."""
+    former, latter = Life("cluster", "first"), Life("cluster", "second", "tag")
+    may_write = asyncio.Event()
+
+    async def wait(record: Record, attempt: int) -> int:
+        await may_write.wait()
+        return 1
+
+    harness = Harness(ScriptedSink(wait))
+    for life in (former, latter):
+        record = Record("orders", 0, 5, None, None, None, b"v", life=life)
+        await harness.delivery.start(record, lambda record: harness.acknowledged.append(len(record.life.tag)))
+    partition = TopicPartition("orders", 0)
+    assert not await harness.delivery.wait_idle(0.01, partitions={partition: latter})
+    assert 1 == await harness.delivery.abandon({partition: latter})
+    assert await harness.delivery.wait_idle(5, partitions={partition: latter})
+    may_write.set()
+    assert await harness.delivery.wait_idle(5)
+    assert [0] == harness.acknowledged
 
 
 async def test_event_whose_dead_letter_is_rejected_too_is_held() -> None:

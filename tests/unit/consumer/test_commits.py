@@ -214,3 +214,18 @@ def test_idle_partition_is_committed_again_once_a_minute(monkeypatch: pytest.Mon
     assert not kafka.commits.send_due(points(orders=7))
     now += module.REFRESH_SECONDS + 1
     assert kafka.commits.send_due(points(orders=7))
+
+
+def test_idle_partition_is_committed_again_beside_a_busy_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each partition has its own minute."""
+    now = 1_000.0
+    monkeypatch.setattr(module, "monotonic", lambda: now)
+    kafka = Kafka()
+    kafka.commits.begin(ORDERS, 0, "", 1)
+    kafka.commits.begin(GONE, 500, "", 1)
+    for offset in range(1, 301):
+        now += 2
+        kafka.commits.send_due(points(orders=offset, gone=500))
+        kafka.answer()
+    assert 9 == sum(GONE in request for request in kafka.requests)
+    assert 300 == sum(ORDERS in request for request in kafka.requests)

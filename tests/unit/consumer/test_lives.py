@@ -11,7 +11,7 @@ from streams.consumer.lives import OnNewTopic, TopicLives
 from streams.errors import SinkRefusedError
 from streams.kafka.admin import KafkaAdmin, Topic
 from streams.kafka.identity import Identity
-from streams.record import Life
+from streams.record import Life, TopicPartition
 from streams.stats import Conditions, Kind
 
 FIRST = Identity("cluster", "SdosoGFiQNSZ6iuNvoBkyQ")
@@ -106,3 +106,22 @@ def test_each_topic_that_is_read_is_compared() -> None:
     assert [] == changed
     lives.look(now, {("orders", FIRST.topic_id), ("orders", SECOND.topic_id)})
     assert [("orders", SECOND.topic_id)] == changed
+
+
+@pytest.mark.parametrize(
+    ("was_read", "said"),
+    [
+        (True, "it has lost its end"),
+        (False, "either it has lost its end"),
+    ],
+)
+def test_position_beyond_the_end_is_only_called_a_loss_where_it_was_read(was_read: bool, said: str) -> None:
+    """An offset that nothing was read from yet may have been set by anybody."""
+    conditions = Conditions()
+    lives = TopicLives(cast(KafkaAdmin, Admin(FIRST)), None, conditions, "hold")
+    lives.hold_truncated(TopicPartition("orders", 1), 5000, 100, was_read=was_read)
+    condition = conditions.get(Kind.TOPIC_RECREATED, "orders")
+    assert condition is not None
+    assert said in condition.detail
+    assert ("somebody has set the offset" in condition.detail) is not was_read
+    assert ("--reset-offsets" in condition.remedy) is not was_read

@@ -11,6 +11,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from streams.consumer import watch as module
 from streams.consumer.lives import TopicLives
+from streams.consumer.room import Room
 from streams.consumer.watch import KafkaWatch
 from streams.consumer.watermark import PartitionWatermark
 from streams.kafka.admin import KafkaAdmin, Partition, Topic
@@ -54,6 +55,7 @@ class Watched:
         self.watermarks = {ORDERS: PartitionWatermark(1, 5)}
         self.joined = True
         self.taking = True
+        self.room = Room(100, 1_000_000)
 
     def is_taking(self, tp: TopicPartition) -> bool:
         return self.taking
@@ -268,7 +270,7 @@ async def test_recreated_topic_that_gives_nothing_takes_one_new_consumer(
 async def test_recreated_topic_that_is_read_is_left_alone(
     watch: KafkaWatch, watched: Watched, cluster: Cluster, stuck: list[str]
 ) -> None:
-    """Events come; then none is left; then there is no room for any, or nobody wants them."""
+    """Events come; then none is left; then nobody wants them."""
     await watch.look()
     cluster.topic_id = "another"
     for position in (6, 7, 10, 10):
@@ -278,6 +280,56 @@ async def test_recreated_topic_that_is_read_is_left_alone(
     for _ in range(3):
         await watch.look()
     assert [] == stuck
+
+
+@pytest.mark.parametrize(
+    ("passed_events", "size_bytes", "expected"),
+    [(2_000, 1, []), (20_000, 1, ["a new consumer"]), (3, 1_000_000, []), (4, 1_000_000, ["a new consumer"])],
+)
+async def test_backlog_of_others_neither_hides_a_silent_partition_nor_makes_one(
+    watch: KafkaWatch,
+    watched: Watched,
+    cluster: Cluster,
+    stuck: list[str],
+    passed_events: int,
+    size_bytes: int,
+    expected: list[str],
+) -> None:
+    """There is never room. What is read comes once librdkafka's queue before it has been taken."""
+    room = watched.room
+    room.took(1_000_000)
+    await watch.look()
+    cluster.topic_id = "another"
+    await watch.look()
+    for _ in range(passed_events):
+        room.took(size_bytes)
+        room.let_go(1, size_bytes)
+    for _ in range(3):
+        await watch.look()
+    assert expected == stuck
+
+
+async def test_full_room_that_takes_nothing_makes_no_partition_silent(
+    watch: KafkaWatch, watched: Watched, cluster: Cluster, stuck: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 is away for as long as it likes; the time counts once there is room again, and starts then."""
+    now = 1_000.0
+    monkeypatch.setattr(module, "monotonic", lambda: now)
+    monkeypatch.setattr(module, "SILENT_SECONDS", 10.0)
+    watched.room.took(1_000_000)
+    await watch.look()
+    cluster.topic_id = "another"
+    for _ in range(30):
+        now += 2
+        await watch.look()
+    watched.room.let_go(1, 1_000_000)
+    for _ in range(5):
+        now += 2
+        await watch.look()
+    assert [] == stuck
+    now += 2
+    await watch.look()
+    assert ["a new consumer"] == stuck
 
 
 async def test_topic_that_is_still_the_same_is_left_alone(
