@@ -92,7 +92,7 @@ class WatermarkConsumer(Consumer):
         """Make the clients; the group is joined with the first subscription."""
         options, loop = self.options, asyncio.get_running_loop()
         self.admin = options.admin
-        self._beginnings = Beginnings(self.admin, GroupOffsets(options.client), options.stats.conditions, options.lives)
+        self._beginnings = Beginnings(self.admin, GroupOffsets(options.client), options.stats, options.lives)
         self.watch = KafkaWatch(self.admin, self, options.stats.conditions, options.lives)
         options.lives.changed = self._topic_changed
         self._poller = Poller(
