@@ -58,6 +58,7 @@ def situation_of(app: faust.App, status: Status) -> Situation:
         since_brokers_answered_seconds=(
             None if consumer is None or consumer.brokers_answered is None else now - consumer.brokers_answered
         ),
+        refused_seconds=0.0 if consumer is None or consumer.refused_since is None else now - consumer.refused_since,
         sink_failing=status.stats.sink_failing,
         assigned=status.assigned,
         stopping=bool(app.should_stop),

@@ -6,9 +6,12 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from confluent_kafka import KafkaError
+
 from streams.consumer.lives import TopicLives
 from streams.errors import ConfigurationError
 from streams.kafka.admin import KafkaAdmin
+from streams.kafka.explanations import Problem
 from streams.record import TopicPartition
 from streams.stats import Stats
 
@@ -48,6 +51,8 @@ class ConsumerOptions:
     group: str
     admin: KafkaAdmin
     """For questions to the cluster."""
+    explain: Callable[[KafkaError], Problem]
+    """Why brokers cannot be used, and what to do, in the words of the settings."""
     lives: TopicLives
     """Tells a topic from another one of the same name."""
     stats: Stats
