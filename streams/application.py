@@ -34,6 +34,7 @@ from streams.dashboard.history import History
 from streams.delivery import Delivery
 from streams.errors import ConfigurationError
 from streams.kafka.admin import KafkaAdmin
+from streams.kafka.explanations import explain
 from streams.kafka.retention import Retention, topic_retentions
 from streams.ledger_writer import LedgerWriter
 from streams.logs import logging_config
@@ -271,6 +272,7 @@ def _consumer_options(app: StreamsApp) -> ConsumerOptions:
         client=consumer_configuration(settings),
         group=settings.consumer_group,
         admin=admin,
+        explain=partial(explain, settings=settings),
         lives=TopicLives(admin, store, app.stats.conditions, settings.on_new_topic),
         stats=app.stats,
         writes=app.delivery,

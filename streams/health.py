@@ -1,7 +1,7 @@
 """When a worker is alive and when it is ready: the rules behind `/health/live` and `/health/ready`.
 
-Liveness answers "would a restart help?", so neither an outage of S3 nor one of Kafka ever fails it. Pure: every input
-is an argument.
+Liveness answers "would a restart help?", so neither an outage of S3 nor one of Kafka ever fails it; brokers that are
+there and refuse do, since secrets and certificates are read at the start. Pure: every input is an argument.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 REBALANCE_LIMIT_SECONDS = 300.0
 STALL_LIMIT_SECONDS = 300.0
 COMMIT_LIMIT_SECONDS = 300.0
+REFUSED_LIMIT_SECONDS = 300.0
 BROKERS_ANSWER_SECONDS = 60.0
 """Brokers that answered anything within this time are there: what does not work then is this worker's own."""
 
@@ -28,6 +29,8 @@ class Situation:
     uncommitted_seconds: float | None
     """How long durable events have waited for a commit while none at all was accepted; `None`: none wait."""
     since_brokers_answered_seconds: float | None
+    refused_seconds: float
+    """How long brokers have only refused this worker's login or TLS; 0 where they do not."""
     sink_failing: bool
     assigned: bool
     """Whether the group has given this worker its share (which may be empty: a spare worker)."""
@@ -52,6 +55,12 @@ class Verdict:
 
 def liveness(situation: Situation) -> Verdict:
     """A blocked event loop needs no rule: it cannot answer at all."""
+    if situation.refused_seconds > REFUSED_LIMIT_SECONDS:
+        return Verdict(
+            False,
+            f"no broker accepts this worker's login or TLS, for {situation.refused_seconds:.0f} s: a restart reads "
+            "secrets and certificates again",
+        )
     if not situation.brokers_answer:
         return Verdict(True, "alive; no broker has answered of late, which a restart would not change")
     problem = _endless_rebalance(situation) or _stall(situation) or _no_commit(situation)

@@ -39,6 +39,8 @@ HEADERS: Final = {
 """On every answer, the refusals among them."""
 MAX_BODY_BYTES: Final = 1024
 BODY_TIMEOUT_SECONDS: Final = 10.0
+MAX_NAMES: Final = 10
+"""Of conditions, in an answer about health."""
 
 Act = Callable[[bytes, str], dict[str, Any]]
 
@@ -56,6 +58,7 @@ def situation_of(app: faust.App, status: Status) -> Situation:
         since_brokers_answered_seconds=(
             None if consumer is None or consumer.brokers_answered is None else now - consumer.brokers_answered
         ),
+        refused_seconds=0.0 if consumer is None or consumer.refused_since is None else now - consumer.refused_since,
         sink_failing=status.stats.sink_failing,
         assigned=status.assigned,
         stopping=bool(app.should_stop),
@@ -127,9 +130,15 @@ def _add_health_page(app: faust.App, status: Status, path: str, rule: Callable[[
             "ok": verdict.ok,
             "reason": verdict.reason,
             "state": status.state(),
-            "conditions": [one.name for one in status.stats.conditions.most_serious_first()],
+            "conditions": _some([one.name for one in status.stats.conditions.most_serious_first()]),
         }
         return view.json(body, status=OK if verdict.ok else UNAVAILABLE)
+
+
+def _some(names: list[str]) -> list[str]:
+    """Not hundreds of partitions; `/stats` has them all."""
+    more = len(names) - MAX_NAMES
+    return names if more <= 0 else [*names[:MAX_NAMES], f"and {more} more"]
 
 
 # --- actions ----------------------------------------------------------------------------------------------------------

@@ -58,6 +58,10 @@ COORDINATOR: Final = frozenset(
         KafkaError.NOT_COORDINATOR,
     }
 )
+COORDINATOR_REMEDY: Final = (
+    "Nothing, if a broker is being replaced: it goes on by itself. If it lasts: are the brokers that hold "
+    "__consumer_offsets up? `faust -A streams doctor` names the coordinator."
+)
 METADATA: Final = frozenset({KafkaError.OFFSET_METADATA_TOO_LARGE, KafkaError.INVALID_COMMIT_OFFSET_SIZE})
 
 
@@ -246,8 +250,7 @@ class Commits:
             self._conditions.begin(
                 Kind.COORDINATOR_AWAY,
                 f"The group's coordinator does not take commits ({error.name()}: {error.str()}).",
-                "Nothing, if a broker is being replaced: commits go on by themselves. If it lasts: are the brokers "
-                "that hold __consumer_offsets up? `faust -A streams doctor` names the coordinator.",
+                COORDINATOR_REMEDY,
             )
             return
         self._apart |= refused.keys()

@@ -112,8 +112,8 @@ class WatermarkConsumer(Consumer):
         """Make the clients; the group is joined with the first subscription."""
         options, loop = self.options, asyncio.get_running_loop()
         self.admin = options.admin
-        self._beginnings = Beginnings(self.admin, GroupOffsets(options.client), options.stats.conditions, options.lives)
-        self.watch = KafkaWatch(self.admin, self, options.stats.conditions, options.lives)
+        self._beginnings = Beginnings(self.admin, GroupOffsets(options.client), options.stats, options.lives)
+        self.watch = KafkaWatch(self.admin, self, options.stats.conditions, options.lives, options.explain)
         options.lives.changed = self._topic_changed
         self._poller = Poller(
             options.client, self.room, self, loop, revoke_seconds=options.rebalance_drain_timeout_seconds
@@ -681,6 +681,11 @@ class WatermarkConsumer(Consumer):
     def brokers_answered(self) -> float | None:
         """When a broker has answered last (monotonic)."""
         return None if self.watch is None else self.watch.brokers_answered
+
+    @property
+    def refused_since(self) -> float | None:
+        """Since when brokers have only refused this worker's login or TLS (monotonic); `None`: they do not."""
+        return None if self.watch is None else self.watch.refused_since
 
     @property
     def commit_due_since(self) -> float | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
-from typing import Final, Literal, Protocol, runtime_checkable
+from typing import Final, Literal, NamedTuple, Protocol, runtime_checkable
 
 from confluent_kafka import KafkaError, KafkaException
 
@@ -51,6 +51,16 @@ class IdentityStore(Protocol):
         """Write it down, unless something is there already; whether it was written. Raises as `read_identity` does."""
 
 
+class Wait(NamedTuple):
+    """Why something must not be begun (yet)."""
+
+    kind: Kind
+    """The condition that it is."""
+    detail: str
+    reason: str = ""
+    """The sink's own, where it is the bucket that does not answer."""
+
+
 class TopicLives:
     """What is known of the topics' identities. Without a store (SQS) nothing can be overwritten, so nothing is held."""
 
@@ -70,19 +80,19 @@ class TopicLives:
         self.changed: Callable[[str, str], None] = lambda topic, topic_id: None
         """Told of a topic that is another one than the one that is being read, and of its id now."""
 
-    async def of(self, topics: Collection[str]) -> Mapping[str, Life | str]:
+    async def of(self, topics: Collection[str]) -> Mapping[str, Life | Wait]:
         """The life of each topic, or why its partitions must not be begun (yet)."""
         try:
             cluster_id = await self._admin.cluster_id(topics)
             found = await self._admin.topics(topics)
         except KafkaException as error:
-            return dict.fromkeys(topics, f"its identity could not be read: {error.args[0].name()}")
+            return dict.fromkeys(topics, _unread(error.args[0]))
         lives = await asyncio.gather(*(self._life(name, cluster_id, found[name]) for name in topics))
         return dict(zip(topics, lives, strict=True))
 
-    async def _life(self, name: str, cluster_id: str, topic: Topic | KafkaError) -> Life | str:
+    async def _life(self, name: str, cluster_id: str, topic: Topic | KafkaError) -> Life | Wait:
         if isinstance(topic, KafkaError):
-            return f"its identity could not be read: {topic.name()}"
+            return _unread(topic)
         identity = Identity(cluster_id, topic.identity)
         self._note_no_id(identity)
         async with self._places:
@@ -91,7 +101,7 @@ class TopicLives:
             self._conditions.end(Kind.TOPIC_RECREATED, name)
         return life
 
-    async def _place(self, name: str, identity: Identity) -> Life | str:
+    async def _place(self, name: str, identity: Identity) -> Life | Wait:
         """Where in the bucket this topic's events belong."""
         if self._store is None:
             return identity.life()
@@ -107,7 +117,7 @@ class TopicLives:
             own = await self._known(self._store, name, identity.tag, identity)
             return identity.life(identity.tag) if own.is_same(identity) else self._hold(name, own, identity)
         except SinkUnavailableError as error:
-            return f"the bucket could not be asked whose events it holds: {error}"
+            return Wait(Kind.SINK_FAILING, error.detail, error.reason)
         except (SinkRefusedError, ValueError) as error:
             return self._unknown(name, identity, error)
 
@@ -139,7 +149,7 @@ class TopicLives:
                 raise denied
         raise SinkUnavailableError("conflict", "two workers wrote down a topic's identity at once")
 
-    def _hold(self, name: str, known: Identity, identity: Identity) -> str:
+    def _hold(self, name: str, known: Identity, identity: Identity) -> Wait:
         other = (
             "another cluster's" if known.cluster_id != identity.cluster_id else "an earlier topic's, which was deleted"
         )
@@ -148,7 +158,7 @@ class TopicLives:
             f"{known.topic_id}; they are {other}), so it is held."
         )
         self._conditions.begin(Kind.TOPIC_RECREATED, detail, HOLD_REMEDY, subject=name, blocks_readiness=True)
-        return detail
+        return Wait(Kind.TOPIC_RECREATED, detail)
 
     def _unknown(self, name: str, identity: Identity, error: Exception) -> Life:
         """Said, and trusted: a bucket that answers nothing cannot be told from a new one."""
@@ -232,3 +242,7 @@ class TopicLives:
             subject=tp.topic,
             blocks_readiness=True,
         )
+
+
+def _unread(error: KafkaError) -> Wait:
+    return Wait(Kind.POSITION_UNKNOWN, f"its identity could not be read: {error.name()}")

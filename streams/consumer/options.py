@@ -6,10 +6,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from confluent_kafka import KafkaError
+
 from streams.consumer.lives import TopicLives
 from streams.consumer.runs import Run
 from streams.errors import ConfigurationError
 from streams.kafka.admin import KafkaAdmin
+from streams.kafka.explanations import Problem
 from streams.record import Life, TopicPartition
 from streams.stats import Stats
 
@@ -49,6 +52,8 @@ class ConsumerOptions:
     group: str
     admin: KafkaAdmin
     """For questions to the cluster."""
+    explain: Callable[[KafkaError], Problem]
+    """Why brokers cannot be used, and what to do, in the words of the settings."""
     lives: TopicLives
     """Tells a topic from another one of the same name."""
     stats: Stats

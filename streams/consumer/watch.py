@@ -18,7 +18,7 @@ from streams.consumer.lives import TopicLives
 from streams.consumer.room import Room
 from streams.consumer.watermark import PartitionWatermark
 from streams.kafka.admin import KafkaAdmin, Topic
-from streams.kafka.explanations import plain_words
+from streams.kafka.explanations import Problem, is_refusal, plain_words
 from streams.record import TopicPartition
 from streams.stats import Conditions, Kind
 
@@ -38,6 +38,10 @@ PASSED_EVENTS: Final = 2 * MAX_QUEUE_EVENTS
 PASSED_ROOMS: Final = 4
 """... or, where others fill the room, until so many of their events, or bytes for so many rooms, have passed it: more
 than may have been in librdkafka's queue before it."""
+HEARD_SECONDS: Final = 5.0
+"""A broker that was heard within this time is asked before it is said that none is there: librdkafka may be late."""
+CAUSE_SECONDS: Final = 90.0
+"""A failed connection is the cause for so long: librdkafka repeats one that stays the same every 30 s."""
 JOIN_PATIENCE_SECONDS: Final = 30.0
 """A group takes this long to wait for a member that has died, so nothing is said before."""
 JOIN_REMEDY: Final = (
@@ -46,6 +50,12 @@ JOIN_REMEDY: Final = (
     "workers."
 )
 
+CAUSES: Final = frozenset({KafkaError._RESOLVE, KafkaError._SSL, KafkaError._AUTHENTICATION})
+"""Errors that say why no broker can be used."""
+RESTART: Final = (
+    "Was the password rotated? Restart with the new one. Was a certificate renewed? A restart reads the files again: "
+    "both are read at the start, so it goes on by itself only if the brokers' side is mended."
+)
 DOWN: Final = frozenset(
     {
         KafkaError._ALL_BROKERS_DOWN,
@@ -86,11 +96,19 @@ class _Silence(NamedTuple):
 class KafkaWatch:
     """Keeps what is known of the cluster fresh, and the conditions about it true."""
 
-    def __init__(self, admin: KafkaAdmin, watched: Watched, conditions: Conditions, lives: TopicLives) -> None:
+    def __init__(
+        self,
+        admin: KafkaAdmin,
+        watched: Watched,
+        conditions: Conditions,
+        lives: TopicLives,
+        explain: Callable[[KafkaError], Problem],
+    ) -> None:
         self._admin = admin
         self._watched = watched
         self._conditions = conditions
         self._lives = lives
+        self._explain = explain
         self.ends: dict[TopicPartition, tuple[int, float]] = {}
         """The end of each partition, and when the broker has said so (monotonic)."""
         self.log_starts: dict[TopicPartition, int] = {}
@@ -118,6 +136,12 @@ class KafkaWatch:
         self._join_remedy = JOIN_REMEDY
         self._reachable_since = 0.0
         """Monotonic; since when brokers answer without an outage that was told."""
+        self._cause: tuple[KafkaError, float] | None = None
+        """Why a broker could not be used last, where that is known, and when (monotonic)."""
+        self._refused_since: float | None = None
+        """Monotonic; when the refusals began that `_cause` is the last of."""
+        self._doubted: KafkaError | None = None
+        """What says that all brokers are away, although one was heard a moment ago."""
 
     @property
     def pause_seconds(self) -> float:
@@ -150,6 +174,7 @@ class KafkaWatch:
         """Ask once for whatever is due. Raises nothing that Kafka can cause."""
         self._look_at_group()
         self._look_at_unreadable()
+        await self._look_at_doubted()
         try:
             if monotonic() - self._ends_at >= ENDS_SECONDS or self._watched.watermarks.keys() - self.ends.keys():
                 await self._look_at_ends()
@@ -330,7 +355,12 @@ class KafkaWatch:
         elif error.code() in NO_TOPIC:
             self._topics_at = 0.0
         elif error.code() == KafkaError._ALL_BROKERS_DOWN:
-            self._unreachable(error)  # the next look ends it where one is back already
+            if self._heard_within(HEARD_SECONDS):
+                self._doubted = error  # the next look asks
+            else:
+                self._unreachable(error)  # the next look ends it where one is back already
+        elif is_refusal(error) or error.code() in CAUSES:
+            self._note_cause(error)
         else:
             logger.debug("librdkafka: %s: %s", error.name(), plain_words(error.str()))
 
@@ -347,6 +377,35 @@ class KafkaWatch:
     def heard(self) -> None:
         """A broker has sent something."""
         self.brokers_answered = monotonic()
+
+    def _heard_within(self, seconds: float) -> bool:
+        return self.brokers_answered is not None and monotonic() - self.brokers_answered < seconds
+
+    def _note_cause(self, error: KafkaError) -> None:
+        """Remember it, refusals before all else: nothing that a worker waits for ends them."""
+        now, known = monotonic(), self._current_cause()
+        if self._cause is None or now - self._cause[1] > CAUSE_SECONDS:
+            problem = self._explain(error)
+            logger.warning("a Kafka broker cannot be used: %s. %s", problem.finding, problem.remedy)
+        if is_refusal(error):
+            goes_on = known is not None and is_refusal(known)
+            self._refused_since = self._refused_since if goes_on else now
+        elif known is not None and is_refusal(known):
+            return
+        self._cause = error, now
+
+    def _current_cause(self) -> KafkaError | None:
+        """`None` where it is long ago, or a broker has answered since."""
+        if self._cause is None or monotonic() - self._cause[1] > CAUSE_SECONDS:
+            return None
+        error, at = self._cause
+        return error if at > (self.brokers_answered or 0.0) else None
+
+    @property
+    def refused_since(self) -> float | None:
+        """Since when brokers have only refused this worker's login or TLS (monotonic); `None`: they do not."""
+        cause = self._current_cause()
+        return None if cause is None or not is_refusal(cause) else self._refused_since
 
     def _answered(self) -> None:
         self.heard()
@@ -376,15 +435,31 @@ class KafkaWatch:
         self._answered()
         return True
 
+    async def _look_at_doubted(self) -> None:
+        error, self._doubted = self._doubted, None
+        if error is not None and not await self._is_anybody_there():
+            self._unreachable(error)
+
     def _unreachable(self, error: KafkaError) -> None:
+        what, remedy = self._outage(error)
         self._conditions.begin(
             Kind.BROKERS_DOWN,
-            f"No broker answers ({error.name()}: {error.str()}). Events that were read are still written; none comes, "
-            "and nothing is committed.",
-            "Are the brokers up, and can this machine reach them? It goes on by itself when they answer. "
-            "`faust -A streams doctor` says which step fails.",
+            f"{what}. Events that were read are still written; none comes, and nothing is committed.",
+            f"{remedy} `faust -A streams doctor` says which step fails.",
             blocks_readiness=True,
         )
+
+    def _outage(self, error: KafkaError) -> tuple[str, str]:
+        """What is wrong, and what to do, by what brokers have said of late, if anything."""
+        cause = self._current_cause()
+        if cause is None:
+            return (
+                f"No broker answers ({error.name()}: {plain_words(error.str())})",
+                "Are the brokers up, and can this machine reach them? It goes on by itself when they answer.",
+            )
+        problem = self._explain(cause)
+        after = RESTART if is_refusal(cause) else "It goes on by itself once that is mended."
+        return f"No broker can be used: {problem.finding}", f"{problem.remedy} {after}"
 
     def _note_old_ends(self) -> None:
         """Unless another condition says why: the outage, the leader that is missing, the topic that is gone."""

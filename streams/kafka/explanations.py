@@ -47,6 +47,19 @@ def explain_text(text: str, settings: Settings) -> Problem:
     return Problem(plain_words(text), "docs/confluent-cloud.md and docs/security.md say how to connect.")
 
 
+def is_refusal(error: KafkaError) -> bool:
+    """Whether somebody was there and did not accept this client's login or TLS, or the client not the broker's.
+
+    A token endpoint that cannot be reached, or fails, has refused nothing: no other secret or file would help.
+    """
+    if (failure := token_failure(error.str())) is not None:
+        return bool(failure.error) or failure.sentence.startswith("SSL certificate")
+    return (
+        error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL)
+        or _OUR_CERTIFICATE.search(error.str()) is not None
+    )
+
+
 def plain_words(text: str) -> str:
     """A sentence without what only librdkafka's own developers need: thread, address, duration, number of the error.
 
@@ -145,6 +158,8 @@ _REFUSALS: Final[Mapping[int, Callable[[Settings], Problem]]] = {
 
 
 def _no_token(failure: TokenFailure, settings: Settings) -> Problem:
+    if settings.kafka_sasl_mechanism == "AWS_MSK_IAM":
+        return no_aws_token("", settings)
     endpoint, sentence = f"STREAMS_KAFKA_OAUTH_TOKEN_URL: {_token_url(settings)}", failure.sentence
     if re.match(r"SSL certificate|error (?:adding|setting)", sentence):
         return Problem(
@@ -301,6 +316,7 @@ def _closed(_detail: str, settings: Settings) -> Problem:
     )
 
 
+_OUR_CERTIFICATE: Final = re.compile(r"alert ((?:\w+ )?(?:certificate|unknown ca)[\w ]*)")
 _RULES: Final[tuple[tuple[str, Callable[[str, Settings], Problem]], ...]] = (
     (r"OAuth token not set within()", no_aws_token),
     (r"Unsupported SASL mechanism: broker's supported mechanisms: ([\w,. -]*?)(?: \(after|$)", _mechanism_not_offered),
@@ -308,7 +324,7 @@ _RULES: Final[tuple[tuple[str, Callable[[str, Settings], Problem]], ...]] = (
     (r"SASL authentication error|mechanism handshake failed|SASL Authentication failed", _login_refused),
     (r"ssl\.ca\.(?:location|pem) failed", _unreadable_authorities),
     (r"ssl\.(?:key|certificate|keystore)\.\w+ failed: (.*)", _unreadable_certificate),
-    (r"alert ((?:\w+ )?(?:certificate|unknown ca)[\w ]*)", _our_certificate),
+    (_OUR_CERTIFICATE.pattern, _our_certificate),
     (r"certificate verify failed", _untrusted),
     (r"connecting to a PLAINTEXT broker listener|[Dd]isconnected|closed by peer|reset by peer", _closed),
     (r"SSL handshake failed: (.*)", _tls_failed),

@@ -23,6 +23,8 @@ LATENCY_BOUNDS_SECONDS: tuple[float, ...] = tuple(
 
 RATE_WINDOWS_SECONDS = (10, 60)
 LATENCY_WINDOW_SECONDS = 60
+SILENT_BUCKET_SECONDS = 60.0
+"""A bucket that cannot be asked for so long while nothing is written either is an outage."""
 
 
 @dataclass(slots=True)
@@ -57,6 +59,19 @@ class LedgerFailure:
     """What the sink's refusal asks for; `None` where it was not refused."""
     since: float
     """Monotonic time of the first failure."""
+
+
+@dataclass(slots=True)
+class SilentBucket:
+    """A bucket that cannot be asked whose events it holds."""
+
+    reason: str
+    detail: str
+    partitions: int
+    """How many are not begun for it."""
+    since: float
+    last: float
+    """Monotonic time of the first and of the last question without an answer."""
 
 
 @dataclass(slots=True)
@@ -138,6 +153,8 @@ class Stats:
     """How often the ledger of a partition was given up for some offsets, so that commits could go on."""
     ledger_held_since: float | None = None
     """Monotonic time since when commits of a partition wait for its ledger; `None`: none does."""
+    silent_bucket: SilentBucket | None = None
+    """`None`: no partition waits for the bucket before it is begun."""
     errors: RecentErrors = field(default_factory=RecentErrors)
     conditions: Conditions = field(default_factory=Conditions)
     """What is not as it should be right now."""
@@ -197,6 +214,12 @@ class Stats:
             remedy=remedy,
         )
 
+    def bucket_silent(self, reason: str, detail: str, partitions: int) -> None:
+        """Note that partitions cannot be begun, since the bucket cannot be asked whose events it holds."""
+        now = monotonic()
+        since = self.silent_bucket.since if self.silent_bucket else now
+        self.silent_bucket = SilentBucket(reason, detail, partitions, since, now)
+
     def no_longer_waiting(self, record: Record) -> None:
         self.waiting.pop((record.topic, record.partition, record.offset), None)
 
@@ -247,7 +270,8 @@ class Stats:
 
     @property
     def sink_failing(self) -> bool:
-        """Whether the sink's last word was a failure: events wait and none became durable since."""
-        return bool(self.waiting) and (
-            self.last_durable is None or (self.last_failure is not None and self.last_failure > self.last_durable)
-        )
+        """Whether the sink's last word was a failure: events or partitions wait, and nothing became durable since."""
+        failures = [self.last_failure] if self.waiting else []
+        if (silent := self.silent_bucket) is not None:
+            failures.append(max(silent.since, silent.last - SILENT_BUCKET_SECONDS))
+        return any(self.last_durable is None or (at is not None and at > self.last_durable) for at in failures)

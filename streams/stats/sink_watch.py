@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Final
 
 from streams.stats.conditions import Kind
-from streams.stats.counts import Stats, Waiting
+from streams.stats.counts import SilentBucket, Stats, Waiting
 
 OUTAGE_SECONDS: Final = 2.0
 """Writes only fail for so long: shorter ones are nothing that anybody could act on."""
@@ -51,14 +51,18 @@ class SinkWatch:
         if self._failing_since is None:
             self._failing_since = now
         if now - self._failing_since >= self._patience_seconds(now):
-            first = min(stats.waiting.values(), key=lambda waiting: waiting.since)
-            remedy = stats.errors.remedy(first.reason)
-            conditions.begin(
-                Kind.SINK_FAILING,
-                f"The sink only fails at the moment, and {_events(len(stats.waiting))} for it; the first is "
-                f"{first.position}: {_why(first, remedy)} Nothing is lost: whatever was not taken waits in Kafka.",
-                remedy,
-            )
+            if not stats.waiting and stats.silent_bucket is not None:
+                remedy = stats.errors.remedy(stats.silent_bucket.reason)
+                words = _unasked(stats.silent_bucket, remedy)
+            else:
+                first = min(stats.waiting.values(), key=lambda waiting: waiting.since)
+                remedy = stats.errors.remedy(first.reason)
+                words = (
+                    f"The sink only fails at the moment, and {_events(len(stats.waiting))} for it; the first is "
+                    f"{first.position}: {_why(first, remedy)}"
+                )
+            detail = f"{words} Nothing is lost: whatever was not taken waits in Kafka."
+            conditions.begin(Kind.SINK_FAILING, detail, remedy)
 
     def _patience_seconds(self, now: float) -> float:
         conditions = self._stats.conditions
@@ -72,6 +76,11 @@ class SinkWatch:
             conditions.end(Kind.WRITES_FAILING)  # the other one says more
             return
         stuck = [waiting for waiting in stats.waiting.values() if self._is_stuck(waiting, now)]
+        silent = stats.silent_bucket
+        if not stuck and silent is not None and now - silent.since >= SOME_SECONDS:
+            remedy = stats.errors.remedy(silent.reason)
+            conditions.begin(Kind.WRITES_FAILING, _unasked(silent, remedy), remedy)
+            return
         if not stuck:
             conditions.end(Kind.WRITES_FAILING)
             return
@@ -114,14 +123,24 @@ def _consequence(held: float | None, now: float) -> str:
     return "Events are not affected, but commits go without it, so it has a hole: verify what it lacks."
 
 
+def _unasked(silent: SilentBucket, remedy: str) -> str:
+    wait = "1 partition is" if silent.partitions == 1 else f"{silent.partitions:,} partitions are"
+    why = _sentence(silent.reason, silent.detail, remedy)
+    return f"The bucket cannot be asked whose events it holds, so {wait} not begun yet: {why}"
+
+
 def _events(count: int) -> str:
     return "1 event waits" if count == 1 else f"{count:,} events wait"
 
 
 def _why(waiting: Waiting, remedy: str) -> str:
     """The sink's own words, as a sentence, without the remedy that follows anyway."""
-    said = waiting.detail.removesuffix(remedy).strip()
-    detail = said if said.startswith(waiting.reason) else f"{waiting.reason}: {said}"
+    return _sentence(waiting.reason, waiting.detail, remedy)
+
+
+def _sentence(reason: str, detail: str, remedy: str) -> str:
+    said = detail.removesuffix(remedy).strip()
+    detail = said if said.startswith(reason) else f"{reason}: {said}"
     return detail if detail.endswith((".", "!", "?")) else f"{detail.rstrip(': ')}."
 
 

@@ -75,6 +75,10 @@ class ConsumerView(Protocol):
     def brokers_answered(self) -> float | None:
         """When any broker last answered anything; `None`: none ever did."""
 
+    @property
+    def refused_since(self) -> float | None:
+        """Since when brokers have only refused this worker's login or TLS; `None`: they do not."""
+
     def committed_offset(self, tp: TopicPartition) -> int | None:
         """The offset that Kafka has accepted last; `None`: none, or unknown."""
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 SCHEMA_VERSION: Final = 1
 """Of `/stats`, described by `docs/stats.schema.json`: it rises when a field goes or means something else."""
 PERCENTILES: Final = (0.5, 0.9, 0.99)
+WAITED_FOR: Final = frozenset({Kind.POSITION_UNKNOWN, Kind.NO_LEADER, Kind.COORDINATOR_AWAY, Kind.TOPIC_RECREATED})
+"""Why a partition is not begun, beside the bucket that does not answer (`Stats.sink_failing`)."""
 LOOK_SECONDS: Final = 4.5
 """How often it is looked whether there is anything to do: about as often as the brokers tell the ends."""
 
@@ -137,9 +139,10 @@ class Status:
 
     def _none_has_begun(self) -> bool:
         """Whether all that was assigned waits, and a condition says for what."""
-        conditions, consumer = self.stats.conditions, self.consumer
-        waits = conditions.of(Kind.POSITION_UNKNOWN) or conditions.of(Kind.TOPIC_RECREATED)
-        return bool(waits) and consumer is not None and consumer.assigned.isdisjoint(consumer.watermarks)
+        consumer = self.consumer
+        if consumer is None or not consumer.assigned or not consumer.assigned.isdisjoint(consumer.watermarks):
+            return False
+        return any(one.kind in WAITED_FOR for one in self.stats.conditions.active())
 
     def document(self) -> dict[str, Any]:
         """The whole status as `/stats` serves it (`docs/operations.md` explains each field)."""

@@ -266,7 +266,7 @@ def test_outage_in_which_a_worker_starts_is_shown_too(
     wait_until(lambda: worker.stats()["state"] == "holding", 20, worker.log_tail)
     with visit(browser, address(worker)) as seen:
         conditions = seen.page.locator("#conditions")
-        expect(conditions).to_contain_text(f"{topic}/0 cannot be read yet: the bucket could not be asked")
+        expect(conditions).to_contain_text("The bucket cannot be asked whose events it holds, so 1 partition is not")
         expect(conditions).to_contain_text("Service is unable to handle request.")
         s3_proxy.rule = None
         expect(seen.page.locator(".state")).to_have_text("running", timeout=15_000)

@@ -726,17 +726,19 @@ def test_coordinator_that_is_loading_rewinds_nothing(
         broker.proxy.loading = level
         second = start_worker("events", settings, wait=False)
         wait_until(lambda: _answers(second), 60, second.log_tail)
-        wait_condition(second, "position_unknown", 60)
+        wait_condition(second, "coordinator_unavailable", 60)
         told = broker.proxy.refused
         wait_until(lambda: broker.proxy.refused > told + 3, 30, second.log_tail)
-        assert "did not say what is committed" in conditions(second)["position_unknown"]["detail"]
+        assert "4 partitions are not begun yet" in conditions(second)["coordinator_unavailable"]["detail"]
+        assert "holding" == second.stats()["state"]
         assert 0 == second.stats()["totals"]["events"], "something was begun without a committed offset"
         wait_committed(broker, group, next_offsets(before), 1)
         broker.proxy.loading = None
         wait_committed(broker, group, next_offsets(before | after))
         archive.assert_complete(before | after)
         assert len(after) == second.stats()["totals"]["events"], "events were written again"
-        wait_condition(second, "position_unknown", active=False)
+        wait_condition(second, "coordinator_unavailable", active=False)
+        assert "position_unknown" not in second.log(), "one line for all partitions"
         second.terminate()
         assert 0 == second.wait(30), second.log_tail()
         assert broker.proxy.problem is None

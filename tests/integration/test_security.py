@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
 
+from tests.conftest import require
 from tests.integration.conftest import StartWorker
 from tests.integration.logins import Login, assert_log_keeps_secrets, listener, oauth, sasl
 from tests.services.archive import Archive, next_offsets
 from tests.services.certificates import CLIENT_KEY_PASSWORD, make_certificates
+from tests.services.install import KAFKA
 from tests.services.kafka import PASSWORD, SUPERUSER, KafkaBroker
 from tests.services.oauth import TokenServer
 from tests.services.producer import EventProducer
@@ -23,6 +26,15 @@ AssertArchives = Callable[[Mapping[str, str]], WorkerProcess]
 CLIENTS = 8
 """Consumer, admin, group offsets, and what the checks before the start need."""
 PASSWORD_MECHANISMS = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+
+
+@pytest.fixture
+def own_secure_broker(tmp_path: Path) -> Iterator[KafkaBroker]:
+    """One whose passwords and certificates a test may change."""
+    require(KAFKA)
+    with KafkaBroker(tmp_path / "kafka", secure=True) as broker:
+        broker.create_topic("events")
+        yield broker
 
 
 @pytest.fixture
@@ -140,3 +152,72 @@ def test_archives_with_confluents_client_properties(
             "STREAMS_KAFKA_SSL_CA_FILE": str(secure_broker.certificates.ca_file),
         }
     )
+
+
+# -- what changes while a worker runs ---------------------------------------------------------------------------------
+
+
+def assert_refusal_is_told(worker: WorkerProcess, cause: str, remedy: str) -> None:
+    """The condition, readiness and the log say why and what to do; liveness asks for a restart after a while."""
+
+    def detail() -> str:
+        return next((one["detail"] for one in worker.stats()["conditions"] if one["kind"] == "kafka_unreachable"), "")
+
+    wait_until(lambda: cause in detail(), 40, lambda: f"{detail()}\n{worker.log_tail()}")
+    code, body = worker.get("/health/ready")
+    assert (503, True, True) == (code, cause in body, remedy in body), body
+    assert f"a Kafka broker cannot be used: {cause}" in worker.log()
+    wait_until(lambda: 503 == worker.get("/health/live")[0], 20, lambda: worker.get("/health/live")[1])
+    assert "a restart reads secrets and certificates again" in worker.get("/health/live")[1]
+    assert_log_keeps_secrets(worker)
+
+
+def test_password_that_is_rotated_while_a_worker_runs(
+    own_secure_broker: KafkaBroker, start_worker: StartWorker, archive: Archive, group: str
+) -> None:
+    """It goes on with what it has until a broker asks again; then it says that a restart with the new one is due."""
+    broker, produce = own_secure_broker, EventProducer(own_secure_broker.bootstrap_servers).produce
+    expected = produce("events", [b"before"], partition=0)
+    worker = start_worker("events", sasl(broker, "SCRAM-SHA-256"), app="tests.integration.apps.impatient_liveness")
+    wait_until(lambda: broker.committed_offsets(group) == next_offsets(expected), 30, worker.log_tail)
+    new = "the-new-password"
+    change = UserScramCredentialUpsertion(
+        SUPERUSER, ScramCredentialInfo(ScramMechanism.SCRAM_SHA_256, 4096), new.encode()
+    )
+    for done in broker.admin.alter_user_scram_credentials([change]).values():
+        done.result(10)
+    broker.restart()
+    assert_refusal_is_told(worker, "wrong credentials: the broker refused the login", "Restart with the new one")
+    expected |= EventProducer(broker.bootstrap_servers).produce("events", [b"after"], partition=0)
+    worker.terminate()
+    worker.wait(30)
+    worker.settings["STREAMS_KAFKA_SASL_PASSWORD"] = new
+    worker.start()
+    wait_until(lambda: broker.committed_offsets(group) == next_offsets(expected), 60, worker.log_tail)
+    archive.assert_complete(expected)
+
+
+def test_brokers_with_certificates_of_another_authority_while_a_worker_runs(
+    own_secure_broker: KafkaBroker, start_worker: StartWorker, archive: Archive, group: str, tmp_path: Path
+) -> None:
+    """The file of the authority is renewed on disk: only a restart reads it."""
+    broker, produce = own_secure_broker, EventProducer(own_secure_broker.bootstrap_servers).produce
+    certificates = broker.certificates
+    assert certificates is not None
+    expected = produce("events", [b"before"], partition=0)
+    login = sasl(broker, "PLAIN")
+    worker = start_worker("events", login, app="tests.integration.apps.impatient_liveness")
+    wait_until(lambda: broker.committed_offsets(group) == next_offsets(expected), 30, worker.log_tail)
+    (tmp_path / "new").mkdir()
+    new = make_certificates(tmp_path / "new", SUPERUSER)
+    broker.stop()
+    certificates.broker_keystore_file.write_bytes(new.broker_keystore_file.read_bytes())
+    broker.start()
+    assert_refusal_is_told(worker, "its certificate is not trusted", "A restart reads the files again")
+    expected |= EventProducer(broker.bootstrap_servers).produce("events", [b"after"], partition=0)
+    certificates.ca_file.write_bytes(new.ca_file.read_bytes())
+    worker.terminate()
+    worker.wait(30)
+    worker.start()
+    wait_until(lambda: broker.committed_offsets(group) == next_offsets(expected), 60, worker.log_tail)
+    archive.assert_complete(expected)

@@ -14,7 +14,7 @@ from typing import cast
 import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicCollection, TopicPartition
 
-from streams.consumer.lives import TopicLives
+from streams.consumer.lives import TopicLives, Wait
 from streams.kafka.admin import KafkaAdmin, Topic
 from streams.kafka.identity import Identity, encode_identity
 from streams.ledger import decode_segment
@@ -365,10 +365,10 @@ async def test_least_rights_tell_a_recreated_topic(
     (first, unknown), (again, unknown_again), (other, _) = found
     assert (FIRST.life(), False) == (first, unknown)
     assert (FIRST.life(), not may_read) == (again, unknown_again)
-    assert isinstance(other, str) is may_read
+    assert isinstance(other, Wait) is may_read
 
 
-async def _life(sink: S3Sink, identity: Identity) -> tuple[Life | str, bool]:
+async def _life(sink: S3Sink, identity: Identity) -> tuple[Life | Wait, bool]:
     """What a worker that begins now makes of it, and whether it says that it cannot tell."""
     conditions = Conditions()
     lives = TopicLives(cast(KafkaAdmin, OneTopic(identity)), sink, conditions, "hold")

@@ -63,6 +63,7 @@ class ConsumerOfNobody:
         self.commit_due_since: float | None = None
         self.last_committed: float | None = None
         self.brokers_answered: float | None = monotonic()
+        self.refused_since: float | None = None
 
     def want_log_starts(self, partitions: Iterable[TopicPartition]) -> None:
         """Remember them."""

@@ -17,6 +17,7 @@ WELL = Situation(
     since_acknowledged_seconds=1.0,
     uncommitted_seconds=1.0,
     since_brokers_answered_seconds=1.0,
+    refused_seconds=0.0,
     sink_failing=False,
     assigned=True,
     stopping=False,
@@ -62,6 +63,8 @@ AWAY = {"since_brokers_answered_seconds": 61.0}
         ),
         ("commits that are late for less", {"uncommitted_seconds": 299.0}, True),
         ("nothing to commit", {"uncommitted_seconds": None}, True),
+        ("a refused login, for minutes: a restart reads the new one", {"refused_seconds": 301.0, **AWAY}, False),
+        ("the same for less: brokers that start may refuse everybody", {"refused_seconds": 299.0, **AWAY}, True),
         ("what blocks readiness is no reason to restart", {"blocking": ("kafka_unreachable",)}, True),
     ],
 )
@@ -77,6 +80,7 @@ def test_liveness(case: str, changes: dict[str, Any], alive: bool) -> None:
         ({"rebalancing_seconds": 301.0}, "a rebalance has lasted for 301 s"),
         ({"uncommitted_seconds": 301.0}, "events are durable and nothing was committed for 301 s"),
         (AWAY, "no broker has answered of late"),
+        ({"refused_seconds": 301.0, **AWAY}, "no broker accepts this worker's login or TLS, for 301 s: a restart"),
     ],
 )
 def test_liveness_says_why(changes: dict[str, Any], words: str) -> None:

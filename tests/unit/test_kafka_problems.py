@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError
 
-from streams.kafka.explanations import explain, explain_text, no_answer, plain_words, untrusted
+from streams.kafka.explanations import explain, explain_text, is_refusal, no_answer, plain_words, untrusted
 from streams.kafka.token_failures import without_secrets
 from streams.settings import Settings
 
@@ -369,3 +369,33 @@ def test_unknown_words_are_shown_as_they_are() -> None:
 def test_addresses_are_shown_without_user_and_query(text: str, shown: str) -> None:
     """Both may hold secrets; host and path say which one it is."""
     assert shown == without_secrets(text)
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "refused"),
+    [
+        (KafkaError._AUTHENTICATION, AT + "SASL authentication error: Authentication failed: Invalid username", True),
+        (KafkaError._SSL, AT + "SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: x", True),
+        (
+            KafkaError._TRANSPORT,
+            AT + "Receive failed: error:0A000416:SSL routines::ssl/tls alert certificate unknown",
+            True,
+        ),
+        (KafkaError._TRANSPORT, AT + "Receive failed: error:0A000418:SSL routines::tlsv1 alert unknown ca: SSL", True),
+        (KafkaError._AUTHENTICATION, TOKEN + '{"error": "invalid_client"}', True),
+        (KafkaError._AUTHENTICATION, TOKEN + "SSL certificate problem: unable to get local issuer certificate", True),
+        (KafkaError._AUTHENTICATION, TOKEN + "Could not resolve host: login.example.com", False),
+        (KafkaError._AUTHENTICATION, TOKEN + "<html>502 Bad Gateway</html>", False),
+        (KafkaError._TRANSPORT, AT + "Connect to ipv4#127.0.0.1:30822 failed: Connection refused", False),
+        (KafkaError._RESOLVE, "Failed to resolve 'no-such-host.invalid:9092': Name or service not known", False),
+        (KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down", False),
+    ],
+)
+def test_a_refusal_is_told_from_an_outage(code: int, text: str, refused: bool) -> None:
+    """A restart may help with the one (it reads secrets and files again), and not with the other."""
+    assert refused is is_refusal(KafkaError(code, text))
+
+
+def test_token_that_aws_did_not_give_is_no_matter_of_a_token_endpoint() -> None:
+    """There is none."""
+    assert "sts get-caller-identity" in explain_text(TOKEN + "no credentials", Settings(**REQUIRED | MSK)).remedy

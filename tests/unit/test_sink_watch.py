@@ -127,6 +127,38 @@ def test_what_backs_off_after_an_outage_does_not_fail(story: Story) -> None:
     assert [Kind.WRITES_FAILING] == story.tick(15)
 
 
+def test_bucket_that_cannot_be_asked_is_an_outage_until_it_answers(story: Story) -> None:
+    """No event waits for it: no partition is begun. It is told once, however many there are."""
+    story.stats.bucket_silent("connection", "no answer", 400)
+    assert [] == story.tick() == story.tick()
+    assert [Kind.SINK_FAILING] == story.tick()
+    (condition,) = story.stats.conditions.active()
+    assert "cannot be asked whose events it holds, so 400 partitions are not begun yet" in condition.detail
+    assert "connection: no answer. Nothing is lost" in condition.detail
+    assert "Check that this worker reaches the sink" in condition.remedy
+    story.fail(7)
+    assert [Kind.SINK_FAILING] == story.tick()
+    assert "1 event waits for it" in condition.detail, "a write says more"
+    story.succeed(7)
+    story.stats.silent_bucket = None
+    assert [] == story.tick()
+
+
+def test_bucket_that_cannot_be_asked_though_it_is_written_to(story: Story) -> None:
+    """Is the lesser trouble while writes get through, and an outage once none does for a minute."""
+    for _ in range(12):
+        story.stats.bucket_silent("throttled", "slow down", 1)
+        story.succeed(1)
+        story.tick()
+    (condition,) = story.stats.conditions.active()
+    assert Kind.WRITES_FAILING is condition.kind
+    assert "so 1 partition is not begun yet: throttled: slow down." in condition.detail
+    story.tick(counts.SILENT_BUCKET_SECONDS + 1)
+    story.stats.bucket_silent("throttled", "slow down", 1)
+    story.tick()
+    assert [Kind.SINK_FAILING] == story.tick(120)
+
+
 @pytest.mark.parametrize(
     ("held_for", "blocks", "words"),
     [(None, False, "commits carry what it holds"), (30, False, "commits wait for it"), (61, True, "it has a hole")],

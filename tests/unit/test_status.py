@@ -15,7 +15,7 @@ from streams.health import Situation
 from streams.metrics import Metrics
 from streams.record import Record, TopicPartition
 from streams.stats import Kind
-from streams.web import situation_of
+from streams.web import _some, situation_of
 from tests.services.install import ROOT
 from tests.unit.status_of_nobody import ConsumerOfNobody, StatusOfNobody, partition, status_of
 
@@ -191,6 +191,20 @@ def test_state(assigned: bool, conditions: tuple[Kind, ...], rebalancing: bool, 
     assert state == status.state()
 
 
+@pytest.mark.parametrize("kind", [Kind.POSITION_UNKNOWN, Kind.NO_LEADER, Kind.COORDINATOR_AWAY, Kind.TOPIC_RECREATED])
+def test_worker_none_of_whose_partitions_can_be_begun_holds(kind: Kind) -> None:
+    """Not one with others, nor a spare."""
+    consumer = ConsumerOfNobody()
+    status = status_of(consumer)
+    status.stats.conditions.begin(kind, "Wrong.", "Act.")
+    states = [status.state()]
+    consumer.assign(ORDERS, position=None, end=None)
+    states.append(status.state())
+    consumer.assign(PAYMENTS)
+    states.append(status.state())
+    assert ["running", "holding", "running"] == states
+
+
 def test_stall_is_measured_from_when_there_was_something_to_do() -> None:
     """An event that comes after an hour of quiet is not an hour late; an unknown lag begins anew."""
     consumer = ConsumerOfNobody()
@@ -231,6 +245,13 @@ def test_blocking_conditions_are_told_with_their_words() -> None:
 
 
 # --- what is served -----------------------------------------------------------------------------------------------
+
+
+def test_answers_about_health_name_ten_conditions_and_count_the_rest() -> None:
+    """A body of hundreds of partitions helps nobody; `/stats` has them."""
+    names = [f"position_unknown orders/{number}" for number in range(400)]
+    assert names[:10] == _some(names[:10])
+    assert [*names[:10], "and 390 more"] == _some(names)
 
 
 def test_document_is_as_the_schema_says() -> None:

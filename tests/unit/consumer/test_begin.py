@@ -10,11 +10,12 @@ from confluent_kafka import KafkaError, KafkaException
 
 from streams.consumer import begin as module
 from streams.consumer.begin import Beginnings, Begun
-from streams.consumer.lives import TopicLives
+from streams.consumer.lives import TopicLives, Wait
 from streams.kafka.admin import Committed, KafkaAdmin
 from streams.kafka.group_offsets import GroupOffsets
 from streams.record import UNKNOWN_LIFE, Life, TopicPartition
-from streams.stats import Conditions, Kind
+from streams.stats import Conditions, Kind, Stats
+from streams.stats.counts import SilentBucket
 
 THIS, OTHER = "SdosoGFiQNSZ6iuNvoBkyQ", "AAAAAAAAQNSZ6iuNvoBkyQ"
 FIRST, SECOND = TopicPartition("orders", 0), TopicPartition("orders", 1)
@@ -25,8 +26,12 @@ class SameTopic(TopicLives):
 
     def __init__(self) -> None:
         self.same: bool | None = True
+        self.bucket_silent_for = 0
 
-    async def of(self, topics: Collection[str]) -> Mapping[str, Life | str]:
+    async def of(self, topics: Collection[str]) -> Mapping[str, Life | Wait]:
+        if self.bucket_silent_for:
+            self.bucket_silent_for -= 1
+            return dict.fromkeys(topics, Wait(Kind.SINK_FAILING, "no answer", "connection"))
         return dict.fromkeys(topics, Life("cluster", THIS))
 
     async def is_same(self, topic: str, life: Life) -> bool | None:
@@ -67,15 +72,15 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_PAUSE_SECONDS", 0.0)
 
 
-def beginnings_of(kafka: Coordinator, conditions: Conditions, lives: TopicLives) -> Beginnings:
-    return Beginnings(cast(KafkaAdmin, kafka), cast(GroupOffsets, kafka), conditions, lives)
+def beginnings_of(kafka: Coordinator, stats: Stats, lives: TopicLives) -> Beginnings:
+    return Beginnings(cast(KafkaAdmin, kafka), cast(GroupOffsets, kafka), stats, lives)
 
 
 async def look_up(
     coordinator: Coordinator, ours: set[TopicPartition] | None = None, conditions: Conditions | None = None
 ) -> list[dict[TopicPartition, Begun]]:
     begun: list[dict[TopicPartition, Begun]] = []
-    beginnings = beginnings_of(coordinator, conditions or Conditions(), SameTopic())
+    beginnings = beginnings_of(coordinator, Stats(conditions=conditions or Conditions()), SameTopic())
     is_ours = (lambda tp: True) if ours is None else ours.__contains__
     await beginnings.look_up([FIRST, SECOND], is_ours, lambda found: begun.append(dict(found)))
     return begun
@@ -117,14 +122,52 @@ async def test_partition_without_leader_waits_alone() -> None:
     assert {FIRST: (None, 5), SECOND: (None, 2)} == positions(begun)
 
 
-async def test_waiting_is_a_condition_until_it_is_over() -> None:
-    """With what is waited for."""
+COMMITTED = {FIRST: Committed(7, ""), SECOND: Committed(9, "")}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [KafkaError.COORDINATOR_LOAD_IN_PROGRESS, dict.fromkeys((FIRST, SECOND), KafkaError(KafkaError._WAIT_COORD))],
+)
+async def test_coordinator_that_is_away_is_told_once_for_all_partitions(error: Any) -> None:
+    """Whether it refuses the whole question or each partition of it."""
     conditions = Conditions()
-    answers: list[Any] = [KafkaError.COORDINATOR_LOAD_IN_PROGRESS] * 4
-    coordinator = Coordinator([*answers, {FIRST: Committed(7, ""), SECOND: Committed(9, "")}], [{}])
-    await look_up(coordinator, conditions=conditions)
-    assert 2 == conditions.begun[Kind.POSITION_UNKNOWN]
+    await look_up(Coordinator([*[error] * 4, COMMITTED], [{}]), conditions=conditions)
+    assert (1, 0) == (conditions.begun[Kind.COORDINATOR_AWAY], conditions.begun[Kind.POSITION_UNKNOWN])
     assert [] == conditions.active()
+
+
+async def test_coordinator_is_not_told_beside_the_outage_of_all_brokers() -> None:
+    """That says it already."""
+    conditions = Conditions()
+    conditions.begin(Kind.BROKERS_DOWN, "No broker answers.", "Look.")
+    await look_up(Coordinator([*[KafkaError._TIMED_OUT] * 4, COMMITTED], [{}]), conditions=conditions)
+    assert 0 == conditions.begun[Kind.COORDINATOR_AWAY]
+
+
+async def test_what_concerns_one_partition_is_told_of_it_until_it_is_over() -> None:
+    """Unless it is known that it has no leader: a partition is not counted twice."""
+    conditions = Conditions()
+    conditions.begin(Kind.NO_LEADER, "No leader.", "Wait.", subject=str(SECOND))
+    failed = dict.fromkeys((FIRST, SECOND), KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
+    beginnings: list[Any] = [*[failed] * 4, {FIRST: 0, SECOND: 0}]
+    await look_up(Coordinator([{FIRST: None, SECOND: None}], beginnings), conditions=conditions)
+    assert (1, 0) == (conditions.begun[Kind.POSITION_UNKNOWN], conditions.begun[Kind.COORDINATOR_AWAY])
+    assert [Kind.NO_LEADER] == [one.kind for one in conditions.active()]
+
+
+async def test_bucket_that_is_silent_is_noted_for_the_sink_until_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not told of any partition: `SinkWatch` tells it once."""
+    stats = Stats(silent_bucket=SilentBucket("connection", "no answer", 2, 0.0, 0.0))
+    lives = SameTopic()
+    lives.bucket_silent_for = module.TELL_AFTER_TRIES
+    noted: list[tuple[str, str, int]] = []
+    monkeypatch.setattr(stats, "bucket_silent", lambda *words: noted.append(words))
+    beginnings = beginnings_of(Coordinator([COMMITTED], [{}]), stats, lives)
+    await beginnings.look_up([FIRST, SECOND], lambda tp: True, lambda found: None)
+    assert [("connection", "no answer", 2)] == noted
+    assert stats.silent_bucket is None
+    assert 0 == sum(stats.conditions.begun.values())
 
 
 async def test_partition_that_went_to_somebody_else_is_not_begun() -> None:
@@ -147,7 +190,7 @@ class Log(Coordinator):
 @pytest.mark.parametrize(("position", "expected"), [(3, 10), (15, 15)])
 async def test_return_to_what_kafka_has(position: int, expected: int) -> None:
     """Retention has overtaken the position; or nothing was wrong with it after all."""
-    beginnings = beginnings_of(Log(10, 20), Conditions(), SameTopic())
+    beginnings = beginnings_of(Log(10, 20), Stats(), SameTopic())
     assert expected == await beginnings.return_to_range(FIRST, position, UNKNOWN_LIFE, lambda: True)
 
 
@@ -155,7 +198,7 @@ async def test_another_topic_than_before_is_not_gone_on_with() -> None:
     """Its offsets mean other events."""
     lives = SameTopic()
     lives.same = False
-    beginnings = beginnings_of(Log(0, 20), Conditions(), lives)
+    beginnings = beginnings_of(Log(0, 20), Stats(), lives)
     assert await beginnings.return_to_range(FIRST, 30, UNKNOWN_LIFE, lambda: True) is None
 
 

@@ -7,8 +7,8 @@ from typing import cast
 
 import pytest
 
-from streams.consumer.lives import OnNewTopic, TopicLives
-from streams.errors import SinkRefusedError
+from streams.consumer.lives import OnNewTopic, TopicLives, Wait
+from streams.errors import SinkRefusedError, SinkUnavailableError
 from streams.kafka.admin import KafkaAdmin, Topic
 from streams.kafka.identity import Identity
 from streams.record import Life, TopicPartition
@@ -34,11 +34,14 @@ class Admin:
 class Store:
     """A bucket that may refuse reading: as S3 does of what is not there, where listing is not allowed."""
 
-    def __init__(self, known: dict[str, Identity], refuses: str | None = None) -> None:
+    def __init__(self, known: dict[str, Identity], refuses: str | None = None, *, away: bool = False) -> None:
         self.known = known
         self.refuses = refuses
+        self.away = away
 
     async def read_identity(self, topic: str, tag: str) -> Identity | None:
+        if self.away:
+            raise SinkUnavailableError("connection", "no answer")
         if self.refuses is not None:
             raise SinkRefusedError(self.refuses, "AccessDenied", "Allow it.")
         return self.known.get(tag)
@@ -49,7 +52,7 @@ class Store:
 
 async def life_of(
     store: Store, identity: Identity = FIRST, on_new_topic: OnNewTopic = "hold"
-) -> tuple[Life | str, Conditions]:
+) -> tuple[Life | Wait, Conditions]:
     conditions = Conditions()
     lives = TopicLives(cast(KafkaAdmin, Admin(identity)), store, conditions, on_new_topic)
     return (await lives.of(["orders"]))["orders"], conditions
@@ -78,11 +81,18 @@ async def test_a_missing_bucket_is_not_written_to() -> None:
     assert {} == store.known
 
 
+async def test_a_bucket_that_is_away_is_waited_for() -> None:
+    """It is the sink's trouble, and no condition of the topic."""
+    life, conditions = await life_of(Store({}, away=True))
+    assert (Wait(Kind.SINK_FAILING, "no answer", "connection"), []) == (life, conditions.active())
+
+
 async def test_a_recreated_topic_is_held_or_gets_names_of_its_own() -> None:
     """As STREAMS_ON_NEW_TOPIC says; nothing that is written down is changed."""
     store = Store({"": FIRST})
     held, conditions = await life_of(store, SECOND)
-    assert isinstance(held, str)
+    assert isinstance(held, Wait)
+    assert Kind.TOPIC_RECREATED is held.kind
     assert conditions.get(Kind.TOPIC_RECREATED, "orders") is not None
     life, _ = await life_of(store, SECOND, "new-life")
     assert (SECOND.life("AbCd-_09"), {"": FIRST, "AbCd-_09": SECOND}) == (life, store.known)

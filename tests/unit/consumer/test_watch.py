@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -15,10 +17,31 @@ from streams.consumer.room import Room
 from streams.consumer.watch import KafkaWatch
 from streams.consumer.watermark import PartitionWatermark
 from streams.kafka.admin import KafkaAdmin, Partition, Topic
+from streams.kafka.explanations import explain
 from streams.record import TopicPartition
+from streams.settings import Settings
 from streams.stats import Conditions, Kind
 
 ORDERS = TopicPartition("orders", 0)
+SETTINGS = Settings(
+    kafka_bootstrap_servers="broker:9092",
+    topics="orders",
+    consumer_group="orders-to-s3",
+    s3_bucket="events",
+    kafka_security_protocol="SASL_SSL",
+    kafka_sasl_mechanism="PLAIN",
+    kafka_sasl_username="alice",
+    kafka_sasl_password="hunter2",
+)
+ALL_DOWN = KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down")
+LOGIN = KafkaError(
+    KafkaError._AUTHENTICATION,
+    "sasl_ssl://b:9092/1: SASL authentication error: Authentication failed: Invalid username",
+)
+TLS = KafkaError(
+    KafkaError._SSL, "ssl://b:9092/1: SSL handshake failed: error:0A000086:SSL::certificate verify failed: x"
+)
+NAME = KafkaError(KafkaError._RESOLVE, "b:9092/1: Failed to resolve 'b:9092': Name or service not known")
 
 
 class Cluster:
@@ -78,7 +101,9 @@ def watch(cluster: Cluster, watched: Watched, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(module, "TOPICS_SECONDS", 0.0)
     monkeypatch.setattr(module, "TOPICS_A_SECOND", 10**9)
     lives = cast(TopicLives, SimpleNamespace(look=lambda topics, read: None))
-    watch = KafkaWatch(cast(KafkaAdmin, cluster), watched, watched.watch_conditions, lives)
+    watch = KafkaWatch(
+        cast(KafkaAdmin, cluster), watched, watched.watch_conditions, lives, partial(explain, settings=SETTINGS)
+    )
     watch.subscribed(["orders"])
     return watch
 
@@ -117,6 +142,77 @@ async def test_client_without_any_connection_is_said_at_once(watch: KafkaWatch, 
     assert {Kind.BROKERS_DOWN} == kinds(watched)
     await watch.look()
     assert set() == kinds(watched)
+
+
+async def test_broker_that_was_heard_a_moment_ago_is_asked_first(
+    watch: KafkaWatch, watched: Watched, cluster: Cluster
+) -> None:
+    """What librdkafka says of a freeze may come when it is over already."""
+    watch.heard()
+    watch.client_failed(ALL_DOWN)
+    await watch.look()
+    assert 0 == watched.watch_conditions.begun[Kind.BROKERS_DOWN]
+    watch.client_failed(ALL_DOWN)
+    cluster.ends_fail, cluster.nobody = KafkaError(KafkaError._TRANSPORT), True
+    await watch.look()
+    assert {Kind.BROKERS_DOWN} == kinds(watched)
+
+
+@pytest.mark.parametrize(
+    ("cause", "finding", "remedy"),
+    [
+        (LOGIN, "wrong credentials: the broker refused the login (SASL PLAIN as alice)", "Restart with the new one"),
+        (TLS, "its certificate is not trusted", "A restart reads the files again"),
+        (NAME, "the name cannot be resolved", "It goes on by itself once that is mended."),
+    ],
+)
+async def test_outage_says_what_brokers_have_said(
+    watch: KafkaWatch, watched: Watched, caplog: pytest.LogCaptureFixture, cause: KafkaError, finding: str, remedy: str
+) -> None:
+    """In the condition, and once in the log, where it may be known later than the outage."""
+    with caplog.at_level(logging.WARNING, module.__name__):
+        watch.client_failed(cause)
+        watch.client_failed(cause)
+    assert [f"a Kafka broker cannot be used: {finding}"] == [
+        entry.getMessage().partition(". ")[0] for entry in caplog.records
+    ]
+    watch.client_failed(ALL_DOWN)
+    (condition,) = watched.watch_conditions.of(Kind.BROKERS_DOWN)
+    assert f"No broker can be used: {finding}." in condition.detail
+    assert remedy in condition.remedy
+    assert ("It goes on by itself when they answer" in condition.remedy) is False
+
+
+async def test_silence_is_no_refusal(watch: KafkaWatch, watched: Watched) -> None:
+    """It ends by itself, as it always did."""
+    watch.client_failed(KafkaError(KafkaError._TRANSPORT, "Connect to ipv4#127.0.0.1:1 failed: Connection refused"))
+    watch.client_failed(ALL_DOWN)
+    (condition,) = watched.watch_conditions.of(Kind.BROKERS_DOWN)
+    assert "No broker answers (_ALL_BROKERS_DOWN: 1/1 brokers are down)." in condition.detail
+    assert "It goes on by itself when they answer." in condition.remedy
+    assert watch.refused_since is None
+
+
+def test_refusals_last_until_a_broker_answers_or_says_nothing(
+    watch: KafkaWatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Liveness counts from the first; a name that cannot be resolved beside them changes nothing."""
+    now = 1_000.0
+    monkeypatch.setattr(module, "monotonic", lambda: now)
+    since = []
+    for cause in (NAME, LOGIN, TLS, NAME, LOGIN):
+        watch.client_failed(cause)
+        since.append(watch.refused_since)
+        now += 30
+    assert [None, 1_030.0, 1_030.0, 1_030.0, 1_030.0] == since
+    watch.heard()
+    since = [watch.refused_since]
+    now += 1
+    watch.client_failed(LOGIN)
+    since.append(watch.refused_since)
+    now += module.CAUSE_SECONDS + 1
+    since.append(watch.refused_since)
+    assert [None, 1_151.0, None] == since, "a broker has answered; it refuses; all are silent"
 
 
 async def test_partition_without_leader_and_topic_that_is_gone(
