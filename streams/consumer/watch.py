@@ -112,7 +112,8 @@ class KafkaWatch:
         partitions = set(partitions)
         kept = {tp.topic for tp in self._watched.assigned_epochs}
         for topic in {tp.topic for tp in partitions} - kept:
-            self._conditions.end(Kind.TOPIC_RECREATED, topic)  # whoever has its partitions now says it
+            for kind in (Kind.TOPIC_RECREATED, Kind.IDENTITY_UNKNOWN):
+                self._conditions.end(kind, topic)  # whoever has its partitions now says it
         for tp in partitions:
             self.ends.pop(tp, None)
             self.log_starts.pop(tp, None)
