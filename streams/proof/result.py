@@ -13,6 +13,8 @@ EXIT_PROVED: Final = 0
 EXIT_WRONG: Final = 1
 EXIT_UNCHECKED: Final = 2
 
+WHOLE_TOPIC: Final = -1
+"""The partition's number in the row of a topic that could not be described, so that nobody knows its partitions."""
 DIFFERENCES_KEPT: Final = 10_000
 """Differences that are described; the offsets of all of them are kept."""
 
@@ -68,8 +70,8 @@ class PartitionResult:
 
     @property
     def name(self) -> str:
-        """`topic/partition`, and `topic@tag/partition` for a later life."""
-        return str(self.place)
+        """`topic/partition`, and `topic@tag/partition` for a later life; the topic alone where it is not there."""
+        return self.topic if self.partition == WHOLE_TOPIC else str(self.place)
 
     @property
     def events(self) -> int:
@@ -118,14 +120,29 @@ def verdict_of(parts: Sequence[PartitionResult], group: str) -> Verdict:
 
 def verdict_beside_faults(parts: Sequence[PartitionResult], group: str) -> Verdict:
     """What there is to say besides what is missing, wrong or lost: what is left once that is repaired."""
-    problems = [f"{part.name}: {part.problem}" for part in parts if part.problem is not None]
-    if problems:
-        return Verdict("not checked", EXIT_UNCHECKED, f"NOT CHECKED: {'; '.join(problems[:3])}{_more(problems, 3)}")
+    if problems := _problems(parts):
+        sentence = f"NOT CHECKED: {'; '.join(problems[:3])}{_more(problems, 3)}"
+        rest = [part for part in parts if part.problem is None]
+        if any(part.start < part.stop for part in rest) and not any(part.unverifiable for part in rest):
+            sentence = f"{sentence.rstrip('.')}. The rest is proved: {_proved_sentence(rest).removeprefix('PROVED: ')}"
+        return Verdict("not checked", EXIT_UNCHECKED, sentence)
     if unverifiable := sum(len(part.unverifiable) for part in parts):
         return Verdict("not verifiable", EXIT_UNCHECKED, _unverifiable_sentence(parts, unverifiable))
     if not any(part.start < part.stop for part in parts):
         return Verdict("not checked", EXIT_UNCHECKED, _nothing_sentence(parts, group))
     return Verdict("proved", EXIT_PROVED, _proved_sentence(parts))
+
+
+def _problems(parts: Iterable[PartitionResult]) -> list[str]:
+    """Why partitions could not be checked: one sentence for all of a topic that have the same reason."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for part in parts:
+        if part.problem is not None:
+            names.setdefault((part.topic, part.problem), []).append(part.name)
+    return [
+        f"{found[0] if len(found) == 1 else f'{topic} ({len(found):,} partitions)'}: {problem}"
+        for (topic, problem), found in names.items()
+    ]
 
 
 def _worst(parts: Iterable[PartitionResult]) -> str:
