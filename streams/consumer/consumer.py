@@ -248,7 +248,7 @@ class WatermarkConsumer(Consumer):
             if watermark.ledger is not None and self.options.ledgers is not None:
                 self.options.ledgers.forget(watermark.ledger)
         if self.watch is not None:
-            self.watch.forget(partitions)
+            self.watch.forget(partitions, stopping=self._stop_drained)
         return taken
 
     def _retire(self, watermark: PartitionWatermark) -> None:
