@@ -23,7 +23,7 @@ from streams.kafka.reader import KafkaReader
 from streams.proof.content import Sample
 from streams.proof.page import describe_ranges, render_page
 from streams.proof.report import CHECKSUM, Signature, checksum, make_report
-from streams.proof.result import PartitionResult
+from streams.proof.result import PartitionResult, several
 from streams.proof.scope import Asked
 from streams.proof.verification import Verification
 from streams.sinks.s3_reader import S3Reader
@@ -230,8 +230,16 @@ def remarks(parts: list[PartitionResult]) -> list[str]:
         lines += [f"{part.name}/{offset}: {what}" for offset, what in part.differences[:5]]
         if part.not_comparable:
             lines.append(f"{part.name}: {part.not_comparable:,} could not be compared: Kafka no longer has them")
-        lines += [f"{part.name}: {note}" for note in part.notes]
-    return lines
+    return lines + _notes(parts)
+
+
+def _notes(parts: list[PartitionResult]) -> list[str]:
+    """One line for all partitions of a topic of which the same is to be said."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for part in parts:
+        for note in part.notes:
+            names.setdefault((part.place.topic, note), []).append(part.name)
+    return [f"{several(topic, found)}: {note}" for (topic, note), found in names.items()]
 
 
 def _check_place(place: Path | None) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from streams.layout import PLACES
 from streams.offset_set import OffsetSet
 from streams.record import UNKNOWN_LIFE, Life, TopicPartition, name_in_bucket
 
@@ -139,10 +140,12 @@ def _problems(parts: Iterable[PartitionResult]) -> list[str]:
     for part in parts:
         if part.problem is not None:
             names.setdefault((part.topic, part.problem), []).append(part.name)
-    return [
-        f"{found[0] if len(found) == 1 else f'{topic} ({len(found):,} partitions)'}: {problem}"
-        for (topic, problem), found in names.items()
-    ]
+    return [f"{several(topic, found)}: {problem}" for (topic, problem), found in names.items()]
+
+
+def several(topic: str, names: Sequence[str]) -> str:
+    """The one partition, or how many of the topic."""
+    return names[0] if len(names) == 1 else f"{topic} ({len(names):,} partitions)"
 
 
 def _worst(parts: Iterable[PartitionResult]) -> str:
@@ -164,7 +167,7 @@ def _fault_sentence(parts: Sequence[PartitionResult]) -> str:
     return "; ".join(said) + ". " + _remedy(parts, missing + wrong, wrong)
 
 
-def _remedy(parts: Iterable[PartitionResult], faults: int, wrong: int) -> str:
+def _remedy(parts: Sequence[PartitionResult], faults: int, wrong: int) -> str:
     repairable = sum(len(part.repairable) for part in parts)
     command = f"faust -A streams repair{' --content all' if wrong else ''}"
     if not faults:
@@ -172,7 +175,28 @@ def _remedy(parts: Iterable[PartitionResult], faults: int, wrong: int) -> str:
     if not repairable:
         return "Kafka no longer has them, so they cannot be repaired from it."
     which = "all of them" if repairable == faults else f"{repairable:,} of them"
-    return f"Kafka still has {'it' if faults == 1 else which}. Run: {command}"
+    kept = f"Kafka still has {'it' if faults == 1 else which}."
+    if empty := topics_without_objects(parts):
+        return f"{kept} {look_elsewhere(empty)} If they are right, run: {command}"
+    return f"{kept} Run: {command}"
+
+
+def topics_without_objects(parts: Iterable[PartitionResult]) -> list[str]:
+    """Those that miss events and of which not one is in the bucket: it may have been looked for in the wrong place."""
+    found: dict[str, list[PartitionResult]] = {}
+    for part in parts:
+        found.setdefault(part.place.topic, []).append(part)
+    return [
+        topic
+        for topic, ours in found.items()
+        if any(part.missing for part in ours) and not any(part.found for part in ours)
+    ]
+
+
+def look_elsewhere(topics: Sequence[str]) -> str:
+    """What to do before anything is repaired: with a wrong prefix the archive would be written a second time."""
+    shown = f"{', '.join(topics[:3])}{_more(topics, 3)}"
+    return f"Not one object of {shown} was found in the range: first check {PLACES}, or a second archive is written."
 
 
 def _unverifiable_sentence(parts: Iterable[PartitionResult], count: int) -> str:
