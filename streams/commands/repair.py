@@ -27,9 +27,10 @@ class Repair(StreamsCommand):
     could not be repaired (with --dry-run: when there is something to repair), 2 when it could not be checked.
 
     \b
-    faust -A streams repair --dry-run
-    faust -A streams repair --rate 100
-    faust -A streams repair --since 24h --content all
+    Examples:
+      faust -A streams repair --dry-run
+      faust -A streams repair --rate 100
+      faust -A streams repair --since 24h --content all
     """
 
     options = [

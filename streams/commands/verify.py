@@ -83,11 +83,12 @@ class Verify(StreamsCommand):
     everything is proved, 1 when something is missing, wrong or lost, 2 when it could not be checked.
 
     \b
-    faust -A streams verify
-    faust -A streams verify --since 24h --json
-    faust -A streams verify --topic orders --partition 3 --from 1000000
-    faust -A streams verify --content 1000 --report evidence/
-    faust -A streams verify --check-report evidence/verify-20261101T120000Z.json
+    Examples:
+      faust -A streams verify
+      faust -A streams verify --since 24h --json
+      faust -A streams verify --topic orders --partition 3 --from 1000000
+      faust -A streams verify --content 1000 --report evidence/
+      faust -A streams verify --check-report evidence/verify-20261101T120000Z.json
     """
 
     options = [
