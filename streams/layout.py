@@ -14,6 +14,9 @@ from streams.object_key import ObjectKeyTemplate
 from streams.record import TAG_PATTERN
 from streams.settings import Settings
 
+PLACES: Final = "STREAMS_S3_BUCKET, STREAMS_S3_PREFIX and STREAMS_OBJECT_KEY_TEMPLATE"
+"""The settings that say where events are: what to check where none is found."""
+
 _PARTITION: Final = rf"([A-Za-z0-9._-]+(?:@{TAG_PATTERN})?)/(0|[1-9][0-9]*)"
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _SERVICE_LINK_NAME: Final = re.compile(
     r"(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
 )
+_BULLET: Final = "\n  - "
 _CLIENT_PROPERTIES: Final = "kafka_client_properties"
 _OTHER_PURPOSES: Final = ("TEST_", "DEMO_", "BENCH_")
 
@@ -71,9 +72,10 @@ def cross_field_mistakes(settings: Settings, invalid: Collection[str]) -> list[s
 
 
 def report(mistakes: Sequence[str]) -> str:
-    """One message for all mistakes."""
-    count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-    lines = "".join(f"\n  - {mistake}" for mistake in mistakes)
+    """One message for all mistakes; those of a file are lines of one."""
+    lines = "".join(f"{_BULLET}{mistake}" for mistake in mistakes)
+    number = lines.count(_BULLET)
+    count = "1 mistake" if number == 1 else f"{number} mistakes"
     return f"The configuration has {count}:{lines}\nEvery setting is described in docs/configuration.md."
 
 
@@ -103,7 +105,7 @@ def _field_mistake(field: str, details: Any, info: FieldInfo, origin: str | None
     if details["type"] == "value_error":
         text = str(details["ctx"]["error"])
         # A file's own mistakes carry their own names and lines.
-        return "\n  - ".join(text.splitlines()) if text.startswith(name) else f"{name}{place}: {text}. {advice}"
+        return _BULLET.join(text.splitlines()) if text.startswith(name) else f"{name}{place}: {text}. {advice}"
     problem = details["msg"].replace("Input should", "should")
     shown = "the value" if is_secret(info) else repr(details["input"])
     return f"{name}{place}: {shown}: {problem[0].lower()}{problem[1:]}. {advice}"

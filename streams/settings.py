@@ -379,8 +379,8 @@ class Settings(BaseSettings):
     retry_max_seconds: Seconds = _setting(20.0, "Longest pause between two tries.", "60", ge=0.001, le=3600)
     drain_timeout_seconds: Seconds = _setting(
         25.0,
-        "How long a stopping worker, or a rebalance, waits for writes in flight; keep it below the container's grace "
-        "period.",
+        "How long a stopping worker, or a rebalance, takes at most: seven tenths for writes in flight, the rest for "
+        "commits; keep it below the container's grace period.",
         "20",
         ge=0.1,
         le=55,

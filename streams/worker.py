@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import faust
 import faust.cli.worker
 
+from streams.consumer.consumer import SHARE_OF_TIMEOUT_FOR_WRITES
 from streams.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -64,7 +65,12 @@ class StreamsWorker(faust.Worker):
         self._stopping_since = now
         timeout = self.app.settings.drain_timeout_seconds
         self.app.begin_drain()
-        logger.info("%s: stopping; writes in flight may finish within %.0f s", number.name, timeout)
+        logger.info(
+            "%s: stopping within %.0f s, of which writes in flight have %.0f s",
+            number.name,
+            timeout,
+            timeout * SHARE_OF_TIMEOUT_FOR_WRITES,
+        )
         self._leave_after(timeout)
         self._stopping = self.loop.create_task(self._stop_and_leave())
 

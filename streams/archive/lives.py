@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Final
 
 from streams.errors import DamagedObjectError
+from streams.kafka.admin import MOCK_CLUSTER
 from streams.kafka.identity import TAG_CHARACTERS, Identity, decode_identity
 from streams.layout import Layout
 from streams.record import UNKNOWN_LIFE, Life, name_in_bucket, parts_of_name
@@ -60,7 +61,8 @@ class ArchivedLife:
 
 async def place_in_bucket(reader: S3Reader, layout: Layout, topic: str, identity: Identity) -> Placed:
     """Under which names the objects of the topic are that Kafka has now."""
-    note = NO_TOPIC_ID_NOTE if identity.topic_id is None else None
+    is_mock = identity.cluster_id.startswith(MOCK_CLUSTER)  # `make demo`: it lives no longer than the demo
+    note = NO_TOPIC_ID_NOTE if identity.topic_id is None and not is_mock else None
     try:
         known = await written_identity(reader, layout, topic)
         if known is None:

@@ -46,6 +46,12 @@ def kafka_error(error: BaseException) -> KafkaError | None:
     return found if isinstance(found, KafkaError) else None
 
 
+def is_denied(error: RestoreError) -> bool:
+    """Whether this user may not see the progress of restores."""
+    problem = None if error.__cause__ is None else kafka_error(error.__cause__)
+    return problem is not None and problem.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
+
+
 def _remedy(error: BaseException, topic: str, name: str) -> str:
     problem = kafka_error(error)
     code = KafkaError._TIMED_OUT if problem is None else problem.code()

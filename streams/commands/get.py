@@ -11,7 +11,7 @@ from typing import Any
 from faust.cli import argument, option
 from rich.table import Table
 
-from streams.archive.events import archived_partitions
+from streams.archive.events import archived_partitions, is_archived
 from streams.archive.key_search import count_objects, search_key
 from streams.archive.lives import place_in_bucket
 from streams.archive.objects import Archive
@@ -22,6 +22,7 @@ from streams.costs import Prices, describe_cost
 from streams.envelope import encode_envelope
 from streams.errors import DamagedObjectError, StreamsError
 from streams.kafka.reader import KafkaReader
+from streams.layout import PLACES
 from streams.record import Record, TopicPartition, name_in_bucket, parts_of_name
 from streams.sinks.s3_reader import PAGE_OBJECTS, S3Reader
 
@@ -120,6 +121,11 @@ class Get(StreamsCommand):
         if commit is None or offset >= commit.offset:
             behind = "nothing" if commit is None else f"the events below {commit.offset}"
             return f"{self.settings.consumer_group} has archived {behind} of this partition: it is still to come."
+        if await _holds_nothing(archive, name):
+            return (
+                f"It lies below the committed offset {commit.offset}, and not one object of {name} was found: check "
+                f"{PLACES}."
+            )
         return (
             f"It lies below the committed offset {commit.offset}: it never was an event (compaction, a transaction "
             "marker), or it is lost. Run `faust -A streams verify`, which can tell."
@@ -151,6 +157,14 @@ class Get(StreamsCommand):
     def _say(self, text: str) -> None:
         """On standard error, where machines read standard output, too."""
         self.notes.print(text, markup=False, soft_wrap=True)
+
+
+async def _holds_nothing(archive: Archive, name: str) -> bool:
+    """Whether not one object of the topic is found; who may not list the bucket cannot tell."""
+    try:
+        return not await is_archived(archive, name)
+    except StreamsError:
+        return False
 
 
 async def _is_in_kafka(kafka: KafkaReader, archive: Archive, name: str) -> bool:

@@ -70,7 +70,7 @@ class Redrive(StreamsCommand):
         if self.as_json:
             self.print_json(_document(summary, None))
         else:
-            self._show(summary)
+            self._show(summary, self._where(archive, options))
         return EXIT_WRONG if len(summary) else EXIT_OK
 
     async def _letters(
@@ -102,12 +102,24 @@ class Redrive(StreamsCommand):
         if self.as_json:
             self.print_json(_document(summary, result))
         else:
+            if not len(summary):
+                self.note(self._where(archive, options))
             self._show_result(summary, result, keep=options["keep"])
         return EXIT_OK if result.all_well and not summary.unreadable else EXIT_WRONG
 
-    def _show(self, summary: LetterSummary) -> None:
+    def _where(self, archive: Archive, options: dict[str, Any]) -> str:
+        """That nothing was found, and where and for what it was looked."""
+        prefix = archive.layout.dead_letter_prefix(options["topic"])
+        topics = "" if options["topic"] else f" of the topics {self.settings.topics}"
+        reason = f" with the reason {options['reason']}" if options["reason"] else ""
+        return (
+            f"no dead letters{topics}{reason} under s3://{self.settings.s3_bucket}/{prefix} (STREAMS_S3_BUCKET, "
+            "STREAMS_DEAD_LETTER_PREFIX)"
+        )
+
+    def _show(self, summary: LetterSummary, nothing: str) -> None:
         if not len(summary):
-            self.note("no dead letters")
+            self.note(nothing)
             return
         table = Table(box=None, pad_edge=False)
         table.add_column("topic", overflow="fold")

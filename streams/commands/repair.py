@@ -13,7 +13,7 @@ from streams.commands.verify import asked_for, range_options, run_verification
 from streams.kafka.reader import KafkaReader
 from streams.proof.page import describe_ranges
 from streams.proof.repair import Pace, PartitionRepair, Repairer, plan_repair, reasons_of, repair_exit_code
-from streams.proof.result import count_of
+from streams.proof.result import count_of, look_elsewhere, topics_without_objects
 from streams.proof.verification import Verification
 from streams.sinks import make_sink
 from streams.sinks.s3_reader import S3Reader
@@ -27,9 +27,10 @@ class Repair(StreamsCommand):
     could not be repaired (with --dry-run: when there is something to repair), 2 when it could not be checked.
 
     \b
-    faust -A streams repair --dry-run
-    faust -A streams repair --rate 100
-    faust -A streams repair --since 24h --content all
+    Examples:
+      faust -A streams repair --dry-run
+      faust -A streams repair --rate 100
+      faust -A streams repair --since 24h --content all
     """
 
     options = [
@@ -50,6 +51,8 @@ class Repair(StreamsCommand):
             await run_verification(self, verification)
             repairs = [plan_repair(part) for part in verification.parts]
             wanted = sum(len(one.wanted) for one in repairs)
+            if empty := topics_without_objects(verification.parts):
+                self.notes.print(f"note: {look_elsewhere(empty)}", markup=False, soft_wrap=True)
             if wanted and not dry_run:
                 pace = Pace(options["rate"], options["in_flight"], options["give_up"])
                 writer = Repairer(self.settings, kafka, make_sink(self.settings), pace)

@@ -17,6 +17,7 @@ from streams.archive.lives import ArchivedLife, lives_in_bucket, place_in_bucket
 from streams.archive.objects import Archive
 from streams.archive.positions import UsageError, parse_selection, parse_time, show_time
 from streams.archive.restore import FixedPlan, Outcome, Progress, Restoration, restore_id
+from streams.archive.restore_errors import RestoreError, is_denied
 from streams.archive.restore_plan import PartitionPlan, Selection, plan_restore, target_problems
 from streams.archive.restore_target import RestoreTarget
 from streams.archive.target_topic import TargetTopic
@@ -24,11 +25,11 @@ from streams.commands.command import EXIT_OK, EXIT_WRONG, StreamsCommand, json_o
 from streams.costs import Prices, describe_cost
 from streams.kafka.admin import KafkaAdmin, Topic
 from streams.kafka.identity import Identity
+from streams.layout import PLACES
 from streams.record import parts_of_name
 from streams.sinks.s3_reader import PAGE_OBJECTS, S3Reader
 
 DAMAGED_SHOWN = 10
-_PLACES = "STREAMS_S3_BUCKET, STREAMS_S3_PREFIX and STREAMS_OBJECT_KEY_TEMPLATE"
 
 
 class Restore(StreamsCommand):
@@ -103,7 +104,7 @@ class Restore(StreamsCommand):
             )
             await self._check_name(restore)
             found = await target.describe()
-            fixed = None if options["again"] else await restore.fixed_plan()
+            fixed = None if options["again"] else await self._fixed_plan(restore, execute=options["execute"])
             self.note(f"restore {identity}: {selection.topic} to {topic}")
             if fixed is not None:
                 return await self._go_on(restore, found, fixed, execute=options["execute"])
@@ -135,8 +136,19 @@ class Restore(StreamsCommand):
         if not await is_archived(restore.archive, topic):
             raise UsageError(
                 f"the archive holds no event of {topic}. Is the name right (STREAMS_TOPICS={self.settings.topics})? "
-                f"Else check {_PLACES}."
+                f"Else check {PLACES}."
             )
+
+    async def _fixed_plan(self, restore: Restoration, *, execute: bool) -> FixedPlan | None:
+        """What an earlier run has fixed; a dry run goes on where this user may not see that."""
+        try:
+            return await restore.fixed_plan()
+        except RestoreError as error:
+            if execute or not is_denied(error):
+                raise
+            text = f"note: whether an earlier run of this restore has begun is not known: {error}"
+            self.notes.print(text, markup=False, soft_wrap=True)
+            return None
 
     def _identity(self, options: dict[str, Any], topic: str) -> str:
         names = ("start", "stop", "since", "until", "repartition", "without_dead_letters", "read_all")
@@ -316,7 +328,7 @@ class Restore(StreamsCommand):
 def _nothing(restore: Restoration) -> str:
     return (
         f"the archive holds no event of {restore.selection.topic} in that range. Check the partitions, --from and "
-        f"--to, --since, {_PLACES}."
+        f"--to, --since, {PLACES}."
     )
 
 

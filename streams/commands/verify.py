@@ -23,7 +23,7 @@ from streams.kafka.reader import KafkaReader
 from streams.proof.content import Sample
 from streams.proof.page import describe_ranges, render_page
 from streams.proof.report import CHECKSUM, Signature, checksum, make_report
-from streams.proof.result import PartitionResult
+from streams.proof.result import PartitionResult, several
 from streams.proof.scope import Asked
 from streams.proof.verification import Verification
 from streams.sinks.s3_reader import S3Reader
@@ -83,11 +83,12 @@ class Verify(StreamsCommand):
     everything is proved, 1 when something is missing, wrong or lost, 2 when it could not be checked.
 
     \b
-    faust -A streams verify
-    faust -A streams verify --since 24h --json
-    faust -A streams verify --topic orders --partition 3 --from 1000000
-    faust -A streams verify --content 1000 --report evidence/
-    faust -A streams verify --check-report evidence/verify-20261101T120000Z.json
+    Examples:
+      faust -A streams verify
+      faust -A streams verify --since 24h --json
+      faust -A streams verify --topic orders --partition 3 --from 1000000
+      faust -A streams verify --content 1000 --report evidence/
+      faust -A streams verify --check-report evidence/verify-20261101T120000Z.json
     """
 
     options = [
@@ -230,8 +231,16 @@ def remarks(parts: list[PartitionResult]) -> list[str]:
         lines += [f"{part.name}/{offset}: {what}" for offset, what in part.differences[:5]]
         if part.not_comparable:
             lines.append(f"{part.name}: {part.not_comparable:,} could not be compared: Kafka no longer has them")
-        lines += [f"{part.name}: {note}" for note in part.notes]
-    return lines
+    return lines + _notes(parts)
+
+
+def _notes(parts: list[PartitionResult]) -> list[str]:
+    """One line for all partitions of a topic of which the same is to be said."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for part in parts:
+        for note in part.notes:
+            names.setdefault((part.place.topic, note), []).append(part.name)
+    return [f"{several(topic, found)}: {note}" for (topic, note), found in names.items()]
 
 
 def _check_place(place: Path | None) -> None:

@@ -115,6 +115,7 @@ class WatermarkConsumer(Consumer):
         self._beginnings = Beginnings(self.admin, GroupOffsets(options.client), options.stats, options.lives)
         self.watch = KafkaWatch(self.admin, self, options.stats.conditions, options.lives, options.explain)
         options.lives.changed = self._topic_changed
+        options.lives.begin_again = self._topic_belongs_elsewhere
         self._poller = Poller(
             options.client, self.room, self, loop, revoke_seconds=options.rebalance_drain_timeout_seconds
         )
@@ -135,6 +136,12 @@ class WatermarkConsumer(Consumer):
         while not self.should_stop and self.watch is not None:
             await self.watch.look()
             await self.sleep(self.watch.pause_seconds)
+
+    @Service.task
+    async def _ask_identities_again(self) -> None:
+        while not self.should_stop:
+            await self.options.lives.ask_again()
+            await self.sleep(self.options.lives.ask_again_seconds)
 
     @property
     def poller(self) -> Poller:
@@ -260,7 +267,7 @@ class WatermarkConsumer(Consumer):
             if watermark.ledger is not None and self.options.ledgers is not None:
                 self.options.ledgers.forget(watermark.ledger)
         if self.watch is not None:
-            self.watch.forget(partitions)
+            self.watch.forget(partitions, stopping=self._stop_drained)
         return taken
 
     def _retire(self, watermark: PartitionWatermark) -> None:
@@ -371,6 +378,10 @@ class WatermarkConsumer(Consumer):
         """Another topic has taken the name: partitions in which the old one was read begin again."""
         known = {tp: watermark.life for tp, watermark in self.watermarks.items() if tp.topic == topic}
         self._begin_again({tp for tp, life in known.items() if life.topic_id != topic_id})
+
+    def _topic_belongs_elsewhere(self, topic: str) -> None:
+        """It was trusted, and its events must not be written where they were: all its partitions begin again."""
+        self._begin_again({tp for tp in self.watermarks if tp.topic == topic})
 
     def _begin_again(self, partitions: set[TopicPartition]) -> None:
         """What was read of another topic is finished, and these are begun as what they are now.

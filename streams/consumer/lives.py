@@ -2,7 +2,7 @@
 
 Asked whenever partitions are begun, and looked at again while they are read. A topic that was deleted and recreated, or
 another cluster's topic of the same name, is held, so that nothing in the bucket is overwritten, or, with
-STREAMS_ON_NEW_TOPIC=new-life, written under names of its own.
+STREAMS_ON_NEW_TOPIC=new-life, written under names of its own. Where it cannot be told, that is asked again.
 """
 
 from __future__ import annotations
@@ -64,6 +64,9 @@ class Wait(NamedTuple):
 class TopicLives:
     """What is known of the topics' identities. Without a store (SQS) nothing can be overwritten, so nothing is held."""
 
+    ask_again_seconds = 60.0
+    """So often is a topic asked about whose identity cannot be told."""
+
     def __init__(
         self,
         admin: KafkaAdmin,
@@ -79,6 +82,8 @@ class TopicLives:
         self._told_no_ids = False
         self.changed: Callable[[str, str], None] = lambda topic, topic_id: None
         """Told of a topic that is another one than the one that is being read, and of its id now."""
+        self.begin_again: Callable[[str], None] = lambda topic: None
+        """Told of a topic that was trusted and whose events belong elsewhere in the bucket, or nowhere (it is held)."""
 
     async def of(self, topics: Collection[str]) -> Mapping[str, Life | Wait]:
         """The life of each topic, or why its partitions must not be begun (yet)."""
@@ -106,20 +111,24 @@ class TopicLives:
         if self._store is None:
             return identity.life()
         try:
-            first = await self._known(self._store, name, "", identity)
-            if first.is_same(identity):
-                self._conditions.end(Kind.IDENTITY_UNKNOWN, name)
-                return identity.life()
-            if identity.topic_id is None:
-                return self._hold(name, first, identity)
-            if self._on_new_topic == "hold" and not await self._has_begun(self._store, name, identity):
-                return self._hold(name, first, identity)
-            own = await self._known(self._store, name, identity.tag, identity)
-            return identity.life(identity.tag) if own.is_same(identity) else self._hold(name, own, identity)
+            place = await self._place_in(self._store, name, identity)
         except SinkUnavailableError as error:
             return Wait(Kind.SINK_FAILING, error.detail, error.reason)
         except (SinkRefusedError, ValueError) as error:
             return self._unknown(name, identity, error)
+        self._conditions.end(Kind.IDENTITY_UNKNOWN, name)
+        return place
+
+    async def _place_in(self, store: IdentityStore, name: str, identity: Identity) -> Life | Wait:
+        first = await self._known(store, name, "", identity)
+        if first.is_same(identity):
+            return identity.life()
+        if identity.topic_id is None:
+            return self._hold(name, first, identity)
+        if self._on_new_topic == "hold" and not await self._has_begun(store, name, identity):
+            return self._hold(name, first, identity)
+        own = await self._known(store, name, identity.tag, identity)
+        return identity.life(identity.tag) if own.is_same(identity) else self._hold(name, own, identity)
 
     async def _has_begun(self, store: IdentityStore, name: str, identity: Identity) -> bool:
         """Whether the topic has names of its own already: what STREAMS_ON_NEW_TOPIC=new-life began goes on without."""
@@ -162,15 +171,32 @@ class TopicLives:
 
     def _unknown(self, name: str, identity: Identity, error: Exception) -> Life:
         """Said, and trusted: a bucket that answers nothing cannot be told from a new one."""
+        detail, remedy = _what_to_do(error)
         self._conditions.begin(
             Kind.IDENTITY_UNKNOWN,
-            f"It cannot be told whether {name} is the topic whose events are in the bucket: {error}",
-            "Allow s3:GetObject and s3:PutObject on topic.json under STREAMS_LEDGER_PREFIX (and kms:Decrypt with a KMS "
-            "key); `faust -A streams doctor` tries it. Until then a topic that is deleted and recreated while no "
+            f"It cannot be told whether {name} is the topic whose events are in the bucket: {detail}",
+            f"{remedy} It is asked again every minute. Until then a topic that is deleted and recreated while no "
             "worker runs overwrites its predecessor's objects.",
             subject=name,
         )
         return identity.life()
+
+    async def ask_again(self) -> None:
+        """Ask about the topics that are trusted because it cannot be told whose events the bucket holds.
+
+        A held one is left alone: what holds it asks by itself.
+        """
+        trusted = [one.subject for one in self._conditions.of(Kind.IDENTITY_UNKNOWN) if not self.is_held(one.subject)]
+        if not trusted:
+            return
+        for name, life in (await self.of(trusted)).items():
+            if self.is_held(name) or (isinstance(life, Life) and life.tag):
+                logger.error(
+                    "%s was written under its plain names while topic.json could not be read, and these are another "
+                    "topic's: objects with the same offsets were overwritten since this worker began to read it",
+                    name,
+                )
+                self.begin_again(name)
 
     def _note_no_id(self, identity: Identity) -> None:
         if identity.topic_id is None and not self._told_no_ids:
@@ -246,3 +272,20 @@ class TopicLives:
 
 def _unread(error: KafkaError) -> Wait:
     return Wait(Kind.POSITION_UNKNOWN, f"its identity could not be read: {error.name()}")
+
+
+def _what_to_do(error: Exception) -> tuple[str, str]:
+    """What is wrong with topic.json, and the remedy: the error's own, but where a right to it is missing."""
+    if not isinstance(error, SinkRefusedError):
+        return (
+            f"topic.json in the bucket is damaged ({error}).",
+            "Put an earlier version of it back. Where there is none, remove it, if you are sure that it is the same "
+            "topic: it is written again.",
+        )
+    if error.reason not in HIDDEN:
+        return f"{error.reason}: {error.detail}", error.remedy
+    return (
+        f"{error.reason}: {error.detail}",
+        "Allow s3:GetObject and s3:PutObject on topic.json under STREAMS_LEDGER_PREFIX (and kms:Decrypt with a KMS "
+        "key); `faust -A streams doctor` tries it.",
+    )

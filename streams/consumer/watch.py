@@ -155,12 +155,14 @@ class KafkaWatch:
         self._subscribed_at = monotonic()
         self._conditions.end_all_but(Kind.TOPIC_GONE, self._topics)
 
-    def forget(self, partitions: Iterable[TopicPartition]) -> None:
-        """They are not this worker's any more."""
+    def forget(self, partitions: Iterable[TopicPartition], *, stopping: bool = False) -> None:
+        """They are not this worker's any more. While it stops nothing is over because of that, and nothing is said."""
         partitions = set(partitions)
+        end = self._conditions.drop if stopping else self._conditions.end
         kept = {tp.topic for tp in self._watched.assigned_epochs}
         for topic in {tp.topic for tp in partitions} - kept:
-            self._conditions.end(Kind.TOPIC_RECREATED, topic)  # whoever has its partitions now says it
+            for kind in (Kind.TOPIC_RECREATED, Kind.IDENTITY_UNKNOWN):
+                end(kind, topic)  # whoever has its partitions now says it
         for tp in partitions:
             self.ends.pop(tp, None)
             self.log_starts.pop(tp, None)
@@ -168,7 +170,7 @@ class KafkaWatch:
             self._unreadable.pop(tp, None)
             self._silent.pop(tp, None)
             for kind in (Kind.NO_LEADER, Kind.POSITION_UNKNOWN, Kind.UNREADABLE, Kind.END_OFFSETS_OLD):
-                self._conditions.end(kind, str(tp))
+                end(kind, str(tp))
 
     async def look(self) -> None:
         """Ask once for whatever is due. Raises nothing that Kafka can cause."""

@@ -166,7 +166,8 @@ def group_findings(name: str, group: Group | KafkaError, acls: KafkaAcls) -> lis
         wrong(
             check,
             f"no coordinator for the group: {group.name()}",
-            "Are the partitions of __consumer_offsets available? kafka-topics --describe --topic __consumer_offsets",
+            "Are the partitions of __consumer_offsets available? kafka-topics --bootstrap-server BROKER "
+            "--command-config admin.properties --describe --topic __consumer_offsets --unavailable-partitions",
         )
     ]
 

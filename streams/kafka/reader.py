@@ -59,15 +59,26 @@ class KafkaReader:
     ) -> None:
         await self._fetcher.close()
 
-    async def topics(self) -> dict[str, list[int]]:
-        """The topics that STREAMS_TOPICS means and their partitions."""
-        return {name: await self.partitions_of(name) for name in self._names}
+    @property
+    def names(self) -> list[str]:
+        """The topics that STREAMS_TOPICS means, there or not."""
+        return self._names
+
+    async def topics(self, names: Collection[str]) -> dict[str, list[int] | str]:
+        """The partitions of each topic; where it cannot be described, why and what to do."""
+        found = await _ask("describe the topics", self._admin.topics(names))
+        return {
+            name: _not_described(topic) if isinstance(topic, KafkaError) else [one.number for one in topic.partitions]
+            for name, topic in found.items()
+        }
 
     async def partitions_of(self, topic: str) -> list[int]:
         """The partitions of any topic. Raises `KafkaReadError` where there is no such topic."""
         what = f"describe the topic {topic}"
-        found = _all_told(await _ask(what, self._admin.topics([topic])), what)
-        return [one.number for one in found[topic].partitions]
+        found = (await _ask(what, self._admin.topics([topic])))[topic]
+        if isinstance(found, KafkaError):
+            raise _read_error(what, found)
+        return [one.number for one in found.partitions]
 
     async def identities(self, topics: Collection[str]) -> dict[str, Identity]:
         """Which topic each name stands for now. Raises `KafkaReadError` where there is no such topic."""
@@ -155,6 +166,18 @@ _REMEDIES: Final = {
 }
 
 
+def _not_described(error: KafkaError) -> str:
+    if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+        return (
+            "the topic does not exist, or this user may not see it. Correct the name in STREAMS_TOPICS, or take it out "
+            "where the topic was deleted on purpose; else create it again, or allow DESCRIBE on it"
+        )
+    return _remedy(error).rstrip(".")
+
+
+def _remedy(error: KafkaError) -> str:
+    return _REMEDIES.get(error.code(), f"{error.name()}: {error.str()}. Are the brokers up?")
+
+
 def _read_error(what: str, error: KafkaError) -> KafkaReadError:
-    remedy = _REMEDIES.get(error.code(), f"{error.name()}: {error.str()}. Are the brokers up?")
-    return KafkaReadError(f"could not {what}: {remedy}")
+    return KafkaReadError(f"could not {what}: {_remedy(error)}")

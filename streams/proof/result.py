@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from streams.layout import PLACES
 from streams.offset_set import OffsetSet
 from streams.record import UNKNOWN_LIFE, Life, TopicPartition, name_in_bucket
 
@@ -13,6 +14,8 @@ EXIT_PROVED: Final = 0
 EXIT_WRONG: Final = 1
 EXIT_UNCHECKED: Final = 2
 
+WHOLE_TOPIC: Final = -1
+"""The partition's number in the row of a topic that could not be described, so that nobody knows its partitions."""
 DIFFERENCES_KEPT: Final = 10_000
 """Differences that are described; the offsets of all of them are kept."""
 
@@ -68,8 +71,8 @@ class PartitionResult:
 
     @property
     def name(self) -> str:
-        """`topic/partition`, and `topic@tag/partition` for a later life."""
-        return str(self.place)
+        """`topic/partition`, and `topic@tag/partition` for a later life; the topic alone where it is not there."""
+        return self.topic if self.partition == WHOLE_TOPIC else str(self.place)
 
     @property
     def events(self) -> int:
@@ -118,14 +121,31 @@ def verdict_of(parts: Sequence[PartitionResult], group: str) -> Verdict:
 
 def verdict_beside_faults(parts: Sequence[PartitionResult], group: str) -> Verdict:
     """What there is to say besides what is missing, wrong or lost: what is left once that is repaired."""
-    problems = [f"{part.name}: {part.problem}" for part in parts if part.problem is not None]
-    if problems:
-        return Verdict("not checked", EXIT_UNCHECKED, f"NOT CHECKED: {'; '.join(problems[:3])}{_more(problems, 3)}")
+    if problems := _problems(parts):
+        sentence = f"NOT CHECKED: {'; '.join(problems[:3])}{_more(problems, 3)}"
+        rest = [part for part in parts if part.problem is None]
+        if any(part.start < part.stop for part in rest) and not any(part.unverifiable for part in rest):
+            sentence = f"{sentence.rstrip('.')}. The rest is proved: {_proved_sentence(rest).removeprefix('PROVED: ')}"
+        return Verdict("not checked", EXIT_UNCHECKED, sentence)
     if unverifiable := sum(len(part.unverifiable) for part in parts):
         return Verdict("not verifiable", EXIT_UNCHECKED, _unverifiable_sentence(parts, unverifiable))
     if not any(part.start < part.stop for part in parts):
         return Verdict("not checked", EXIT_UNCHECKED, _nothing_sentence(parts, group))
     return Verdict("proved", EXIT_PROVED, _proved_sentence(parts))
+
+
+def _problems(parts: Iterable[PartitionResult]) -> list[str]:
+    """Why partitions could not be checked: one sentence for all of a topic that have the same reason."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for part in parts:
+        if part.problem is not None:
+            names.setdefault((part.topic, part.problem), []).append(part.name)
+    return [f"{several(topic, found)}: {problem}" for (topic, problem), found in names.items()]
+
+
+def several(topic: str, names: Sequence[str]) -> str:
+    """The one partition, or how many of the topic."""
+    return names[0] if len(names) == 1 else f"{topic} ({len(names):,} partitions)"
 
 
 def _worst(parts: Iterable[PartitionResult]) -> str:
@@ -147,7 +167,7 @@ def _fault_sentence(parts: Sequence[PartitionResult]) -> str:
     return "; ".join(said) + ". " + _remedy(parts, missing + wrong, wrong)
 
 
-def _remedy(parts: Iterable[PartitionResult], faults: int, wrong: int) -> str:
+def _remedy(parts: Sequence[PartitionResult], faults: int, wrong: int) -> str:
     repairable = sum(len(part.repairable) for part in parts)
     command = f"faust -A streams repair{' --content all' if wrong else ''}"
     if not faults:
@@ -155,7 +175,28 @@ def _remedy(parts: Iterable[PartitionResult], faults: int, wrong: int) -> str:
     if not repairable:
         return "Kafka no longer has them, so they cannot be repaired from it."
     which = "all of them" if repairable == faults else f"{repairable:,} of them"
-    return f"Kafka still has {'it' if faults == 1 else which}. Run: {command}"
+    kept = f"Kafka still has {'it' if faults == 1 else which}."
+    if empty := topics_without_objects(parts):
+        return f"{kept} {look_elsewhere(empty)} If they are right, run: {command}"
+    return f"{kept} Run: {command}"
+
+
+def topics_without_objects(parts: Iterable[PartitionResult]) -> list[str]:
+    """Those that miss events and of which not one is in the bucket: it may have been looked for in the wrong place."""
+    found: dict[str, list[PartitionResult]] = {}
+    for part in parts:
+        found.setdefault(part.place.topic, []).append(part)
+    return [
+        topic
+        for topic, ours in found.items()
+        if any(part.missing for part in ours) and not any(part.found for part in ours)
+    ]
+
+
+def look_elsewhere(topics: Sequence[str]) -> str:
+    """What to do before anything is repaired: with a wrong prefix the archive would be written a second time."""
+    shown = f"{', '.join(topics[:3])}{_more(topics, 3)}"
+    return f"Not one object of {shown} was found in the range: first check {PLACES}, or a second archive is written."
 
 
 def _unverifiable_sentence(parts: Iterable[PartitionResult], count: int) -> str:

@@ -16,7 +16,7 @@ from streams.ledger import decode_commit_metadata
 from streams.parallel import run_in_parallel
 from streams.proof.inventory import Inventory
 from streams.proof.ledger_proof import LedgerIndex, LedgerReader
-from streams.proof.result import PartitionResult, count_of
+from streams.proof.result import WHOLE_TOPIC, PartitionResult, count_of
 from streams.record import TopicPartition, parts_of_name
 
 Place = Callable[[str, Identity], Awaitable[Placed]]
@@ -69,7 +69,11 @@ class Scoping:
 
     async def scope(self) -> Scope:
         """The range of every partition that was asked for. Raises `ConfigurationError` when there is none."""
-        tps = self._chosen(await self._kafka.topics())
+        topics = await self._kafka.topics(self._topics())
+        missing = _not_there({topic: why for topic, why in topics.items() if isinstance(why, str)})
+        tps = self._chosen({topic: numbers for topic, numbers in topics.items() if not isinstance(numbers, str)})
+        if not tps and missing:
+            return Scope(missing, {})
         placed = await self._places({tp.topic for tp in tps})
         # In this order: a worker that goes on meanwhile never seems to have committed more than there is.
         commits = await self._kafka.committed(tps)
@@ -86,24 +90,29 @@ class Scoping:
         checkable = [tp for tp, part in parts.items() if part.stop and part.problem is None]
         ledgers = await self._list_ledgers({tp: parts[tp] for tp in checkable}, commits)
         await self._set_beginnings({tp: parts[tp] for tp in checkable}, ledgers)
-        return Scope(parts, ledgers)
+        return Scope({**parts, **missing}, ledgers)
 
     async def _places(self, topics: Collection[str]) -> dict[str, Placed]:
         """Where in the bucket each topic's objects are."""
         identities = await self._kafka.identities(topics)
         return {topic: await self._place(topic, identity) for topic, identity in identities.items()}
 
-    def _chosen(self, topics: dict[str, list[int]]) -> list[TopicPartition]:
-        unknown = [topic for topic in self._asked.topics if topic not in topics]
+    def _topics(self) -> list[str]:
+        """Those of STREAMS_TOPICS that were asked for: one that is gone costs only its own answer."""
+        asked, names = self._asked.topics, self._kafka.names
+        unknown = [topic for topic in asked if topic not in names]
         if unknown:
-            raise ConfigurationError(f"--topic {unknown[0]}: {_why_unknown(unknown[0], topics)}")
+            raise ConfigurationError(f"--topic {unknown[0]}: {_why_unknown(unknown[0], names)}")
+        return [name for name in names if name in asked or not asked]
+
+    def _chosen(self, topics: dict[str, list[int]]) -> list[TopicPartition]:
         chosen = [
             TopicPartition(topic, partition)
             for topic, partitions in topics.items()
             for partition in partitions
-            if topic in (self._asked.topics or topics) and partition in (self._asked.partitions or partitions)
+            if partition in (self._asked.partitions or partitions)
         ]
-        if not chosen:
+        if not chosen and topics:
             raise ConfigurationError(f"--partition {self._asked.partitions[0]}: no topic has such a partition.")
         return chosen
 
@@ -117,8 +126,8 @@ class Scoping:
             begin = begins[tp]
             if begin is not None and begin < part.end:
                 part.problem = (
-                    f"the group {self._kafka.group} has committed nothing here, and Kafka has had events up to offset "
-                    f"{part.end - 1:,}. Is STREAMS_CONSUMER_GROUP right, and does a worker read this partition?"
+                    f"the group {self._kafka.group} has committed nothing here, and Kafka has had events. Is "
+                    "STREAMS_CONSUMER_GROUP right, and does a worker read it?"
                 )
             else:
                 part.notes.append("the group has committed nothing here, and Kafka has had no event in the range")
@@ -172,6 +181,14 @@ class Scoping:
                 f"offsets below {part.start:,} are known to neither Kafka, a ledger nor the bucket: give --from "
                 f"{part.start} if the archive is meant to begin there"
             )
+
+
+def _not_there(problems: dict[str, str]) -> dict[TopicPartition, PartitionResult]:
+    """A row for each topic whose partitions nobody knows."""
+    return {
+        TopicPartition(topic, WHOLE_TOPIC): PartitionResult(topic, WHOLE_TOPIC, 0, 0, problem=why)
+        for topic, why in problems.items()
+    }
 
 
 def _why_unknown(name: str, topics: Collection[str]) -> str:

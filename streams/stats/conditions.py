@@ -148,6 +148,10 @@ class Conditions:
         if found is not None:
             logger.warning("%s is over, after %.0f s", found.name, monotonic() - found.since)
 
+    def drop(self, kind: Kind, subject: str = "") -> None:
+        """Say nothing more of it: it is not over, and not this worker's any more."""
+        self._active.pop((kind, subject), None)
+
     def end_all_but(self, kind: Kind, subjects: set[str]) -> None:
         """End every condition of this kind whose subject is not among these."""
         for known, subject in [key for key in self._active if key[0] is kind]:

@@ -78,6 +78,10 @@ def test_event_that_is_not_there_is_explained(
         missing = run_command("get", f"{topic}/{position}", topics=topic, check=1)
         assert words in missing.stderr
         assert b"" == missing.raw
+    wrong = {"STREAMS_S3_PREFIX": "elsewhere/"}
+    elsewhere = run_command("get", f"{topic}/0/0", topics=topic, settings=wrong, check=1)
+    assert "check STREAMS_S3_BUCKET, STREAMS_S3_PREFIX" in elsewhere.stderr
+    assert "first check STREAMS_S3_BUCKET" in run_command("verify", topics=topic, settings=wrong, check=1).stdout
 
 
 def test_damaged_object_is_said(

@@ -20,9 +20,17 @@ from tests.services.kafka import KafkaBroker
 from tests.services.producer import EventProducer
 from tests.services.waiting import wait_until
 from tests.services.worker import WorkerProcess
+from tests.unit.test_runbooks import RUNBOOK_PAGES, kafka_commands
 
 HANDBOOK = ROOT / "docs" / "handbook.md"
 GROUP_COMMAND = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
+CLASSES = {
+    "kafka-consumer-groups": GROUP_COMMAND,
+    "kafka-topics": "org.apache.kafka.tools.TopicCommand",
+    "kafka-configs": "kafka.admin.ConfigCommand",
+    "kafka-acls": "org.apache.kafka.tools.AclCommand",
+}
+"""What Kafka's scripts start."""
 
 
 def wait_for_commits(
@@ -69,11 +77,15 @@ def group_commands(broker: KafkaBroker, old: str, new: str) -> list[str]:
     return lines
 
 
+def run_kafka(program: str, arguments: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    java = ["java", "-cp", f"{KAFKA_JARS}/*", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error", CLASSES[program]]
+    return subprocess.run([*java, *shlex.split(arguments)], cwd=directory, capture_output=True, text=True, check=False)
+
+
 def run_group_command(line: str, directory: Path) -> None:
     """What `kafka-consumer-groups` starts."""
     command, _, target = line.partition(" > ")
-    java = ["java", "-cp", f"{KAFKA_JARS}/*", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error", GROUP_COMMAND]
-    done = subprocess.run([*java, *shlex.split(command)], cwd=directory, capture_output=True, text=True, check=False)
+    done = run_kafka("kafka-consumer-groups", command, directory)
     assert 0 == done.returncode, f"{done.stdout}{done.stderr}"
     assert "Error" not in done.stdout, done.stdout
     if target:
@@ -108,6 +120,33 @@ def test_group_moves_with_its_offsets(
     archive.assert_complete(expected)
     assert 7 == second.stats()["totals"]["events"], "none was written twice"
     run_command("verify", topics=topic, settings=settings, check=0)
+
+
+def test_commands_of_the_runbooks_are_taken_by_kafka(
+    broker: KafkaBroker, group: str, make_topic: MakeTopic, produce: Produce, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    """All of Kafka's own, with this test's names: each does what it says, and none is refused for its options."""
+    topic = make_topic()
+    expected = produce(topic, [b"1", b"2"], partition=0)
+    worker = start_worker(topic)
+    wait_for_commits(broker, group, next_offsets(expected), worker)
+    worker.terminate()
+    assert 0 == worker.wait(40), worker.log_tail()
+    (tmp_path / "admin.properties").write_text("")
+    words = {"BROKER": broker.bootstrap_servers, "GROUP": group, "TOPIC:PARTITION": f"{topic}:0", "OFFSET": "1"}
+    words |= dict.fromkeys(("TOPIC", "NAME"), topic)
+    commands = dict.fromkeys(kafka_commands([*RUNBOOK_PAGES, ROOT / "docs" / "restore.md"]))
+    assert len(commands) > 8
+    for command in commands:
+        line = re.sub(r"TOPIC:PARTITION|\b[A-Z]+\b", lambda word: words.get(word[0], word[0]), command)
+        program, _, arguments = line.partition(" | ")[0].partition(" ")
+        done = run_kafka(program, arguments, tmp_path)
+        said = f"{line}\n{done.stdout}{done.stderr}"
+        if program == "kafka-acls":
+            assert "No Authorizer is configured" in said, said  # the test's broker has none
+        else:
+            assert 0 == done.returncode, said
+            assert "Error" not in done.stdout, said
 
 
 @pytest.mark.parametrize(("unpacked_by", "taken"), [("producer", True), ("uncompressed", False)])

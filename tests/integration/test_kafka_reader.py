@@ -37,7 +37,7 @@ async def test_reads_exactly_the_range(
     topic = make_topic(2)
     expected = produce(topic, [b"%d" % number for number in range(2500)], partition=1)
     async with KafkaReader(_settings(broker, topic, group)) as kafka:
-        assert {topic: [0, 1]} == await kafka.topics()
+        assert {topic: [0, 1]} == await kafka.topics(kafka.names)
         tp = TopicPartition(topic, 1)
         records = [record async for batch in kafka.read(tp, 100, 2400) for record in batch]
         assert [expected[topic, 1, offset][1] for offset in range(100, 2400)] == [record.value for record in records]
@@ -83,8 +83,11 @@ async def test_an_offset_that_is_gone_is_an_error(
     async with KafkaReader(_settings(broker, topic, group)) as kafka:
         with pytest.raises(KafkaReadError, match="does not have that offset"):
             await _offsets(kafka, TopicPartition(topic, 0), 10, 12)
-        with pytest.raises(KafkaReadError, match="does not exist"):
+        with pytest.raises(KafkaReadError, match="describe the topic no-such-topic: the topic does not exist"):
             await kafka.partitions_of("no-such-topic")
+        found = await kafka.topics([topic, "no-such-topic"])
+        assert [0] == found[topic]
+        assert "Correct the name in STREAMS_TOPICS" in str(found["no-such-topic"])
 
 
 async def test_a_missing_topic_is_a_configuration_error(broker: KafkaBroker, group: str) -> None:

@@ -45,7 +45,8 @@ def test_mended_template_makes_objects_of_dead_letters(
     assert [f"orders/0/{offset:020d}.json" for offset in range(30)] == s3_server.keys(bucket)
     assert b"value 7" == s3_server.read(bucket, f"orders/0/{7:020d}.json").body
     nothing = run_command("redrive", topics="orders", check=0)
-    assert "no dead letters" in nothing.stderr
+    assert "no dead letters of the topics orders under s3://" in nothing.stderr
+    assert "/dead-letter/ (STREAMS_S3_BUCKET" in nothing.stderr
 
 
 def test_choice_by_reason_topic_and_number(

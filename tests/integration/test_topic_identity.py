@@ -16,7 +16,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, TopicCollection, Topic
 
 from streams.consumer.lives import TopicLives, Wait
 from streams.kafka.admin import KafkaAdmin, Topic
-from streams.kafka.identity import Identity, encode_identity
+from streams.kafka.identity import Identity, decode_identity, encode_identity
 from streams.ledger import decode_segment
 from streams.record import Life
 from streams.sinks.s3 import S3Sink
@@ -31,6 +31,7 @@ from tests.services.producer import Expected
 from tests.services.s3 import S3Server
 from tests.services.s3_users import S3ServerWithUsers
 from tests.services.waiting import wait_until
+from tests.services.worker import WorkerProcess
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -366,6 +367,48 @@ async def test_least_rights_tell_a_recreated_topic(
     assert (FIRST.life(), False) == (first, unknown)
     assert (FIRST.life(), not may_read) == (again, unknown_again)
     assert isinstance(other, Wait) is may_read
+
+
+def conditions_of(worker: WorkerProcess) -> set[str]:
+    return {one["kind"] for one in worker.stats()["conditions"]}
+
+
+def test_bucket_that_is_made_after_the_start_is_asked_again(
+    group: str, make_topic: MakeTopic, produce: Produce, start_worker: StartWorker, s3_server: S3Server
+) -> None:
+    """The protection begins by itself: nobody restarts a worker that archives everything."""
+    topic, bucket = make_topic(), f"late-{uuid.uuid4().hex[:12]}"
+    produce(topic, values(20, "event"), partition=0)
+    worker = start_worker(topic, {"STREAMS_S3_BUCKET": bucket}, app="tests.integration.apps.quick_identity")
+    wait_until(lambda: "topic_identity_unknown" in conditions_of(worker), 30, worker.log_tail)
+    s3_server.create_bucket(bucket)
+    wait_until(lambda: not conditions_of(worker), 60, worker.log_tail)
+    known = decode_identity(s3_server.read(bucket, f"ledger/{topic}/topic.json").body)
+    assert known.topic_id is not None
+    assert "Allow s3:GetObject" not in worker.log(), "the bucket is missing, not a right"
+
+
+def test_trusted_topic_that_turns_out_to_be_another_is_held(
+    broker: KafkaBroker,
+    group: str,
+    make_topic: MakeTopic,
+    produce: Produce,
+    start_worker: StartWorker,
+    objects: Objects,
+) -> None:
+    """What came before could not be told from the same topic's; what comes after is not written over it."""
+    topic = make_topic()
+    objects.put(f"ledger/{topic}/topic.json", b"damaged")
+    produce(topic, values(20, "before"), partition=0)
+    worker = start_worker(topic, app="tests.integration.apps.quick_identity")
+    wait_until(lambda: committed_offsets(broker, group).get((topic, 0)) == 20, 40, worker.log_tail)
+    assert {"topic_identity_unknown"} == conditions_of(worker)
+    objects.put(f"ledger/{topic}/topic.json", encode_identity(topic, FIRST))
+    wait_until(lambda: {"topic_recreated"} == conditions_of(worker), 30, worker.log_tail)
+    produce(topic, values(20, "after"), partition=0)
+    with pytest.raises(AssertionError):
+        wait_until(lambda: worker.stats()["totals"]["events"] > 20, 5, "held")
+    assert 20 == len(objects.under(f"{topic}/"))
 
 
 async def _life(sink: S3Sink, identity: Identity) -> tuple[Life | Wait, bool]:

@@ -308,7 +308,10 @@ def test_what_cannot_be_checked_says_why(
 def test_partition_without_commit_is_not_proved_by_the_others(
     broker: KafkaBroker, make_topic: MakeTopic, produce: Produce, archived: Archived, run_command: RunCommand
 ) -> None:
-    """An empty one has nothing to prove; one with events that nobody has read is named, with exit code 2."""
+    """An empty one has nothing to prove; one with events that nobody has read is named, with exit code 2.
+
+    So is a topic that Kafka does not have, and the others are proved beside it.
+    """
     topic = make_topic()
     produce(topic, [b"1", b"2"], partition=0)
     archived(topic, {(topic, 0): 2})
@@ -323,6 +326,12 @@ def test_partition_without_commit_is_not_proved_by_the_others(
     assert f"NOT CHECKED: {topic}/1: the group" in unread.stdout
     assert "PROVED" not in unread.stdout
     assert "PROVED" in run_command("verify", "--partition", "0", topics=topic, check=0).stdout
+    with_typo = f"{topic},gone-{topic}"
+    beside = run_command("verify", "--partition", "0", topics=with_typo, check=2).stdout
+    assert f"NOT CHECKED: gone-{topic}: the topic does not exist" in beside
+    assert "The rest is proved: all 2 events of 1 partition" in beside
+    assert "PROVED" in run_command("verify", "--topic", topic, "--partition", "0", topics=with_typo, check=0).stdout
+    assert "gone" in run_command("repair", "--dry-run", "--partition", "0", topics=with_typo, check=2).stdout
 
 
 @pytest.mark.fault

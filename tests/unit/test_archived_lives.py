@@ -18,6 +18,7 @@ FIRST = Identity("cluster", "SdosoGFiQNSZ6iuNvoBkyQ")
 SECOND = Identity("cluster", "AbCd-_09QNSZ6iuNvoBkyQ")
 OTHER_CLUSTER = Identity("elsewhere", "ZZZZ-_09QNSZ6iuNvoBkyQ")
 WITHOUT_ID = Identity("cluster", None)
+MOCK = Identity("mockCluster7f", None)
 
 
 @pytest.fixture
@@ -72,6 +73,12 @@ async def test_brokers_without_ids_leave_the_cluster_to_be_compared(bucket: Memo
     write_down(bucket, FIRST)
     assert "no id" in ((await place_in_bucket(*reader_of(bucket), "orders", WITHOUT_ID)).note or "")
     assert (await place_in_bucket(*reader_of(bucket), "orders", Identity("elsewhere", None))).problem is not None
+
+
+async def test_the_brokers_of_the_demo_are_no_old_ones(bucket: MemoryReader) -> None:
+    """Nothing alarming is said of them: their topics live no longer than the demo."""
+    write_down(bucket, MOCK)
+    assert (await place_in_bucket(*reader_of(bucket), "orders", MOCK)).note is None
 
 
 async def test_what_cannot_be_read_proves_nothing(bucket: MemoryReader) -> None:

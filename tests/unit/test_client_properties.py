@@ -13,6 +13,7 @@ from streams.client_properties import read_client_properties
 from streams.consumer.configuration import consumer_configuration
 from streams.errors import ConfigurationError
 from streams.properties_file import PropertiesSyntaxError, parse_properties
+from streams.setting_mistakes import report
 from streams.settings import Settings
 
 CONFLUENT_CLOUD_JAVA = """\
@@ -288,6 +289,12 @@ def test_unusable_line_is_named_without_its_value(path: Path, line: str, problem
         settings_of(path, f"# mine\n{line}")
     assert str(caught.value).startswith(f"STREAMS_KAFKA_CLIENT_PROPERTIES: {path}:2: ")
     assert "hunter2" not in str(caught.value)
+
+
+def test_each_line_of_the_file_counts_as_a_mistake() -> None:
+    """Five of them are not "1 mistake"."""
+    assert report(["FILE:1: a\n  - FILE:2: b", "OTHER: c"]).startswith("The configuration has 3 mistakes:")
+    assert report(["OTHER: c"]).startswith("The configuration has 1 mistake:")
 
 
 def test_all_unusable_lines_are_named(path: Path) -> None:

@@ -140,12 +140,12 @@ def test_conditions_stand_above_everything_else() -> None:
     places = [
         page.index(words)
         for words in (
-            "<strong>kafka unreachable</strong>",
+            "<strong>kafka_unreachable</strong>",
             "for 3 min 5 s, since",
             "not ready meanwhile",
             "No broker answers.",
             "Look at the network.",
-            "<strong>partition without leader orders/0</strong>",
+            "<strong>partition_without_leader orders/0</strong>",
             'id="now"',
         )
     ]

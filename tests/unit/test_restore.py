@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from datetime import timedelta
 from time import monotonic
+from typing import cast
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.archive.restore import FixedPlan, Pace, Progress, restore_id
-from streams.archive.restore_errors import RestoreError
+from streams.archive.restore import FixedPlan, Pace, Progress, Restoration, restore_id
+from streams.archive.restore_errors import RestoreError, explained
 from streams.archive.restore_plan import (
     PartitionPlan,
     Selection,
@@ -20,6 +22,7 @@ from streams.archive.restore_plan import (
     target_problems,
 )
 from streams.archive.target_topic import TargetTopic
+from streams.commands.restore import Restore
 from streams.errors import RecordRejectedError
 from tests.unit.memory_reader import WRITTEN_AT, MemoryReader, event, settings
 
@@ -184,3 +187,38 @@ async def test_foreign_template_key_is_not_ours() -> None:
     reader.put(event(1, headers=(("tenant", b"a"),)))
     plan = await plan_of(reader)
     assert (1, 1, 0) == (plan.objects, plan.dead_letters, plan.without_object)
+
+
+class Unseen:
+    """A restore whose progress cannot be read."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+    async def fixed_plan(self) -> None:
+        """As the coordinator refuses."""
+        with explained("read the progress", "orders", "streams-restore-1"):
+            raise KafkaException(KafkaError(self.code))
+
+
+@pytest.mark.parametrize(
+    ("code", "execute", "goes_on"),
+    [
+        (KafkaError.GROUP_AUTHORIZATION_FAILED, False, True),
+        (KafkaError.GROUP_AUTHORIZATION_FAILED, True, False),
+        (KafkaError._TIMED_OUT, False, False),
+    ],
+)
+async def test_a_dry_run_needs_no_right_to_earlier_progress(
+    capsys: pytest.CaptureFixture[str], code: int, execute: bool, goes_on: bool
+) -> None:
+    """The plan is shown, and what is not known is said; publishing without knowing would publish twice."""
+    command, restore = Restore.__new__(Restore), cast(Restoration, Unseen(code))
+    if not goes_on:
+        with pytest.raises(RestoreError):
+            await command._fixed_plan(restore, execute=execute)
+        return
+    assert await command._fixed_plan(restore, execute=execute) is None
+    said = capsys.readouterr().err
+    assert "whether an earlier run of this restore has begun is not known" in said
+    assert "READ on groups prefixed streams-restore-" in said

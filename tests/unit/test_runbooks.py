@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ RUNBOOK_PAGES = sorted(page for page in RUNBOOKS.glob("*.md") if page.name != "R
 PROMQL = re.compile(r"^    (.*\bstreams_\w+.*?)(?:  +#.*)?$")
 METRIC = re.compile(r"(?<![\w./-])streams_[a-z][a-z_]*[a-z](?![\w(]|\.py)")
 VARIABLE = re.compile(r"\bSTREAMS_[A-Z0-9_]*[A-Z0-9](?![A-Z0-9_])(\*|_\*|_?…)?")
+KAFKA_COMMAND_BEGINS = re.compile(r"kafka-[a-z-]+ --bootstrap-server [\w.:]+ --command-config admin\.properties ")
 OTHERS = ("STREAMS_TEST_", "STREAMS_DEMO_", "STREAMS_BENCH_")
 
 
@@ -41,6 +42,14 @@ def without_code(text: str) -> str:
     """A page without its code blocks, fenced or indented: what is in them is no link."""
     text = re.sub(r"^ *```.*?^ *```", "", text, flags=re.DOTALL | re.MULTILINE)
     return re.sub(r"^(?: {4}|\t).*$", "", text, flags=re.MULTILINE)
+
+
+def kafka_commands(pages: Iterable[Path]) -> Iterator[str]:
+    """The commands of Kafka itself, in code blocks and within sentences."""
+    for page in pages:
+        for line in page.read_text().splitlines():
+            blocks = re.findall(r"^ {4,}(kafka-[a-z-]+ --.*?)(?: +#.*)?$", line)
+            yield from blocks or re.findall(r"`(kafka-[a-z-]+ --[^`]*)`", line)
 
 
 # -- alerts and pages --------------------------------------------------------------------------------------------------
@@ -96,6 +105,13 @@ def test_expressions_are_promql(tmp_path: Path) -> None:
     command = [str(PROMTOOL), "check", "rules", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert 0 == done.returncode, f"{done.stdout}{done.stderr}\n{list(enumerate(found))}"
+
+
+def test_kafka_commands_say_where_and_as_whom() -> None:
+    """On every page: pasted as they stand, they reach the cluster and may log in."""
+    found = list(kafka_commands(PAGES))
+    assert len(found) > 12
+    assert [] == [command for command in found if not KAFKA_COMMAND_BEGINS.match(command)]
 
 
 # -- what pages name ---------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.commands.verify import remarks
 from streams.ledger import Segment
 from streams.object_key import ObjectKeyTemplate
 from streams.offset_set import OffsetSet, Range
@@ -109,6 +110,23 @@ def test_verdict(changes: dict[str, Any], exit_code: int, status: str, words: st
     verdict = verdict_of([part_of(**changes)], "archive")
     assert (exit_code, status) == (verdict.exit_code, verdict.status)
     assert words in verdict.sentence
+
+
+def test_an_archive_that_is_not_found_at_all_is_looked_for_elsewhere_first() -> None:
+    """A wrong prefix: repair would write all of it a second time."""
+    missing: dict[str, Any] = {"missing": OffsetSet([(0, 100)]), "repairable": OffsetSet([(0, 100)])}
+    verdict = verdict_of([part_of(**missing)], "archive")
+    assert "first check STREAMS_S3_BUCKET, STREAMS_S3_PREFIX and STREAMS_OBJECT_KEY_TEMPLATE" in verdict.sentence
+    assert verdict.sentence.endswith("If they are right, run: faust -A streams repair")
+    other = PartitionResult("orders", 1, 0, 100, end=100, found=100)
+    assert "first check" not in verdict_of([part_of(**missing), other], "archive").sentence
+
+
+def test_what_is_to_be_said_of_all_partitions_is_said_once() -> None:
+    """With how many there are."""
+    parts = [PartitionResult("orders", number, 0, 1, notes=["so it is", f"only {number}"]) for number in range(2)]
+    lines = ["orders (2 partitions): so it is", "orders/0: only 0", "orders/1: only 1"]
+    assert lines == remarks(parts)
 
 
 def test_ledger_gives_the_beginning_for_a_time_that_kafka_has_forgotten() -> None:

@@ -57,7 +57,7 @@ class Consumer(WatermarkConsumer):
         self._rebalances, self._answered = set(), asyncio.Event()
         self.commits = Commits(lambda points: None, lambda tp, offset: None, self.conditions)
         self._poller = cast(Poller, SimpleNamespace(ask_new_consumer=lambda: self.done.append("new consumer")))
-        self.watch = KafkaWatch(cast(Any, None), self, self.conditions, cast(Any, None))
+        self.watch = KafkaWatch(cast(Any, None), self, self.conditions, cast(Any, None), cast(Any, None))
         self.watch.subscribed(["orders"])
 
     def add_future(self, coro: Awaitable[Any]) -> Any:

@@ -43,7 +43,7 @@ class Store:
         if self.away:
             raise SinkUnavailableError("connection", "no answer")
         if self.refuses is not None:
-            raise SinkRefusedError(self.refuses, "AccessDenied", "Allow it.")
+            raise SinkRefusedError(self.refuses, "S3 said so", "Do this.")
         return self.known.get(tag)
 
     async def create_identity(self, topic: str, tag: str, identity: Identity) -> bool:
@@ -104,6 +104,60 @@ async def test_another_life_that_has_begun_goes_on_without_the_setting() -> None
     life, conditions = await life_of(store, SECOND)
     assert SECOND.life(SECOND.tag) == life
     assert conditions.get(Kind.TOPIC_RECREATED, "orders") is None
+
+
+@pytest.mark.parametrize(
+    ("reason", "remedy"), [("bucket_missing", "Do this."), ("access_denied", "Allow s3:GetObject")]
+)
+async def test_the_remedy_is_that_of_what_is_wrong(reason: str, remedy: str) -> None:
+    """A right to topic.json helps nobody whose bucket is missing."""
+    _, conditions = await life_of(Store({"": SECOND}, refuses=reason))
+    told = conditions.get(Kind.IDENTITY_UNKNOWN, "orders")
+    assert told is not None
+    assert told.remedy.startswith(remedy)
+    assert 1 == f"{told.detail} {told.remedy}".count(remedy)
+
+
+class Trusted:
+    """A topic that is read although the bucket has not answered; the bucket does so now."""
+
+    def __init__(self, known: dict[str, Identity], on_new_topic: OnNewTopic = "hold") -> None:
+        self.store, self.conditions = Store(known, refuses="bucket_missing"), Conditions()
+        self.lives = TopicLives(cast(KafkaAdmin, Admin(FIRST)), self.store, self.conditions, on_new_topic)
+        self.begun_again: list[str] = []
+        self.lives.begin_again = self.begun_again.append
+
+    async def ask_again(self) -> set[Kind]:
+        """What is still told after the bucket was mended."""
+        assert {"orders": FIRST.life()} == await self.lives.of(["orders"])
+        await self.lives.ask_again()
+        assert {Kind.IDENTITY_UNKNOWN} == {one.kind for one in self.conditions.active()}, "it is still missing"
+        self.store.refuses = None
+        await self.lives.ask_again()
+        return {one.kind for one in self.conditions.active()}
+
+
+@pytest.mark.parametrize("known", [{}, {"": FIRST}])
+async def test_a_trusted_topic_is_written_down_once_the_bucket_answers(known: dict[str, Identity]) -> None:
+    """And nothing else changes for it."""
+    trusted = Trusted(known)
+    assert set() == await trusted.ask_again()
+    assert ({"": FIRST}, []) == (trusted.store.known, trusted.begun_again)
+
+
+async def test_a_trusted_topic_that_is_another_one_is_held(caplog: pytest.LogCaptureFixture) -> None:
+    """Loudly: its events have overwritten some by now."""
+    trusted = Trusted({"": SECOND})
+    assert {Kind.TOPIC_RECREATED} == await trusted.ask_again()
+    assert ({"": SECOND}, ["orders"]) == (trusted.store.known, trusted.begun_again)
+    assert "were overwritten" in caplog.text
+
+
+async def test_a_trusted_topic_that_is_another_one_gets_names_of_its_own() -> None:
+    """With STREAMS_ON_NEW_TOPIC=new-life."""
+    trusted = Trusted({"": SECOND}, "new-life")
+    assert set() == await trusted.ask_again()
+    assert ({"": SECOND, FIRST.tag: FIRST}, ["orders"]) == (trusted.store.known, trusted.begun_again)
 
 
 def test_each_topic_that_is_read_is_compared() -> None:

@@ -244,6 +244,19 @@ async def test_end_that_is_old_is_said(watch: KafkaWatch, watched: Watched, monk
     assert set() == kinds(watched)
 
 
+@pytest.mark.parametrize("stopping", [True, False])
+def test_nothing_is_called_over_because_the_worker_stops(
+    watch: KafkaWatch, watched: Watched, caplog: pytest.LogCaptureFixture, stopping: bool
+) -> None:
+    """A topic that is held is still so after it; partitions that go elsewhere are another matter."""
+    watched.watch_conditions.begin(Kind.TOPIC_RECREATED, "It is so.", "Act.", subject="orders")
+    watched.watch_conditions.begin(Kind.NO_LEADER, "It is so.", "Act.", subject=str(ORDERS))
+    watched.assigned_epochs = {}
+    watch.forget([ORDERS], stopping=stopping)
+    assert set() == kinds(watched)
+    assert stopping is ("is over" not in caplog.text)
+
+
 async def test_outage_is_told_once(
     watch: KafkaWatch, watched: Watched, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
