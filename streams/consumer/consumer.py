@@ -403,6 +403,7 @@ class WatermarkConsumer(Consumer):
                     watermark.life.topic_id,
                 )
                 self.mark_durable(watermark, offset)  # nobody waits for it
+                self.options.stats.holds.pop(tp, None)
         for epoch in set(epochs.values()):
             self._in_background(self._take_over({tp for tp in epochs if epochs[tp] == epoch}, epoch))
 

@@ -15,6 +15,7 @@ from streams.consumer.poller import Fetched
 from streams.consumer.room import Room
 from streams.consumer.watermark import PartitionWatermark
 from streams.delivery import Delivery
+from streams.errors import RecordRejectedError
 from streams.record import Life, Record, TopicPartition
 from streams.stats import Stats
 from tests.unit.test_delivery import ScriptedSink
@@ -229,7 +230,9 @@ async def test_event_that_was_held_is_given_up_when_its_topic_is_recreated(caplo
     recreated = Recreated()
     await recreated.consumer._deliver(fetched(1, 0))
     former = recreated.consumer.watermarks[ORDERS]
-    assert recreated.consumer.hold(recreated.queued.pop().records[0]) is None
+    record, stats = recreated.queued.pop().records[0], recreated.consumer.options.stats
+    stats.held(record, RecordRejectedError("key_template", "value.id is missing"))
+    assert recreated.consumer.hold(record) is None
     recreated.consumer._begin_again({ORDERS})
-    assert {} == former.pending
+    assert ({}, {}) == (former.pending, stats.holds)
     assert "orders/0/0 was refused and is never written" in caplog.text
