@@ -520,6 +520,11 @@ def test_denied_permissions_are_named(
     assert target in restore(2)
     secure_broker.grant(STRANGER, topic=target)
     assert "READ on groups prefixed streams-restore-" in restore(2)
+    dry = run_command(
+        "restore", "orders", "--to-topic", target, topics="orders", settings=login(secure_broker), check=0
+    )
+    assert "3 events to read" in dry.stdout
+    assert "whether an earlier run of this restore has begun is not known" in dry.stderr
     _grant_prefix(secure_broker, "GROUP", AclOperation.READ)
     assert "WRITE on transactional ids prefixed streams-restore-" in restore(2)
     _grant_prefix(secure_broker, "TRANSACTIONAL_ID", AclOperation.WRITE)
