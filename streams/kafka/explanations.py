@@ -273,7 +273,7 @@ def _unreadable_certificate(reason: str, settings: Settings) -> Problem:
     if file is None:
         return Problem(
             f"STREAMS_KAFKA_CLIENT_PROPERTIES: the certificate or key in it cannot be used ({plain_words(reason)})",
-            "Check that both are PEM and belong together, and the password.",
+            "Check that both are PEM and belong together, and STREAMS_KAFKA_SSL_KEY_PASSWORD.",
         )
     return Problem(
         f"STREAMS_KAFKA_SSL_CERT_FILE: {file} cannot be used ({plain_words(reason)})",

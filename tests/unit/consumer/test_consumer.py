@@ -60,7 +60,7 @@ class Recreated:
         )
         consumer.room, consumer._poller = Room(10, 10_000), cast(Any, self)
         self.handover: deque[Fetched] = deque()
-        consumer.watermarks, consumer._finishing, consumer._interrupted = {}, {}, []
+        consumer.watermarks, consumer._finishing, consumer._interrupted, consumer._is_dead = {}, {}, [], False
         consumer.assigned_epochs, consumer.held, consumer.watch = {ORDERS: 1}, set(), None
         consumer.commits = cast(Any, SimpleNamespace(forget=lambda partitions: None, due=lambda points: {}))
         consumer.drained, consumer._stop_drained, consumer.last_acknowledged = True, False, 0.0
