@@ -129,7 +129,7 @@ TEXTS = [
         "Failed to create admin client: ssl.key.location failed: error:05800074:x509 certificate routines::key values "
         "mismatch",
         SSL,
-        "STREAMS_KAFKA_SSL_CERT_FILE",
+        "STREAMS_KAFKA_CLIENT_PROPERTIES: the certificate or key in it cannot be used",
         "belong together",
     ),
     (
