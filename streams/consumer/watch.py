@@ -41,7 +41,7 @@ than may have been in librdkafka's queue before it."""
 HEARD_SECONDS: Final = 5.0
 """A broker that was heard within this time is asked before it is said that none is there: librdkafka may be late."""
 CAUSE_SECONDS: Final = 90.0
-"""A failed connection is the cause for so long: librdkafka repeats one that stays the same every 30 s."""
+"""A failed connection is the cause for so long: librdkafka tries, and tells it, again and again."""
 JOIN_PATIENCE_SECONDS: Final = 30.0
 """A group takes this long to wait for a member that has died, so nothing is said before."""
 JOIN_REMEDY: Final = (
