@@ -78,7 +78,7 @@ class TestTopics:
     ) -> None:
         """A pattern that matches nothing is a mistake, not an empty assignment."""
         make_topic()
-        assert_refused(r"^no-topic-is-called-so\..*", {}, "STREAMS_TOPICS", "matches no topic", "events-")
+        assert_refused(r"^no-topic-is-called-so\..*", {}, "STREAMS_TOPICS", "matches no topic", "This user sees: ")
 
 
 class TestPermissions:
