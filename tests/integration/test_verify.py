@@ -174,6 +174,7 @@ def test_events_that_kafka_has_forgotten_are_proved_by_the_ledger(
     topic = make_topic()
     with TransactionalProducer(broker.bootstrap_servers) as producer:
         producer.commit(topic, [b"%d" % number for number in range(100)], partition=0)
+    wait_until(lambda: end_offset(broker, topic) == 101, 20, "the transaction's marker is not there")
     produce(topic, [b"last"], partition=0)
     archived(topic, {(topic, 0): 102})
     delete_records(broker, topic, 101)
