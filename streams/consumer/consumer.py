@@ -766,24 +766,31 @@ class WatermarkConsumer(Consumer):
     # --- abstract in Faust, called by nothing that is left of it: each says where it is done instead ------------------
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Abstract in Faust; nothing calls it."""
         raise NotImplementedError("`commit` and the drains commit, through `Commits` and the poller")
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Abstract in Faust; nothing calls it."""
         raise NotImplementedError("`Beginnings` looks up where partitions begin, and `_begin` begins them there")
 
     async def _seek(self, partition: TP, offset: int) -> None:
+        """Abstract in Faust; nothing calls it."""
         raise NotImplementedError("`Poller.ask_start` moves a position, together with its watermark")
 
     async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
+        """Abstract in Faust; nothing calls it."""
         raise NotImplementedError("`Poller.ask_start` moves a position, together with its watermark")
 
     async def _getmany(self, active_partitions: Any, timeout: float) -> Any:
+        """Abstract in Faust; nothing calls it."""
         raise NotImplementedError("`take_in` carries events from the poller's handover to the agents")
 
     def _to_message(self, tp: TP, record: Any) -> Any:
+        """Abstract in Faust; nothing calls it."""
         raise NotImplementedError("`runs.message_of` makes Faust's messages, of many records each")
 
     async def create_topic(self, topic: str, partitions: int, replication: int, **options: Any) -> None:
+        """Abstract in Faust; nothing calls it."""
         raise NotImplementedError("topics are made by whoever owns them; `preflight` tells of one that is missing")
 
 
